@@ -1,0 +1,261 @@
+//! What is wrong with a unit: code, message, place, help and patch as separate
+//! fields, and the two renderings of them (rustc's style, JSON).
+//!
+//! Everything that can be said about a unit before anything is changed is a
+//! [`Diagnostic`]. Failures of a running launch are not; see `run::error`.
+
+use std::fmt::Write as _;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::json;
+
+use crate::source::{Sources, Span};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The unit cannot be launched.
+    Error,
+    /// The unit can be launched; the finding deserves a look.
+    Warning,
+}
+
+/// Replacement of the text below a span that would settle a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patch {
+    /// What to replace.
+    pub span: Span,
+    /// The new text; empty to delete.
+    pub replacement: String,
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Error or warning.
+    pub severity: Severity,
+    /// Stable code: see `jailrun.toml(5)`.
+    pub code: &'static str,
+    /// Lower case, no final stop, names in backticks.
+    pub message: String,
+    /// Where, with what was found or expected there.
+    pub at: Option<(Span, String)>,
+    /// Other places that take part.
+    pub context: Vec<(Span, String)>,
+    /// Rules and reasons.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub help: Option<String>,
+    /// The edit that does it.
+    pub patch: Option<Patch>,
+}
+
+impl Diagnostic {
+    /// An error at a place.
+    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Severity::Error, code, message.into())
+    }
+
+    /// A warning at a place.
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, code, message.into())
+    }
+
+    fn new(severity: Severity, code: &'static str, message: String) -> Self {
+        debug_assert!(
+            crate::codes::CODES.iter().any(|(known, _)| *known == code),
+            "{code} is not in the table of codes"
+        );
+        Self {
+            severity,
+            code,
+            message,
+            at: None,
+            context: Vec::new(),
+            notes: Vec::new(),
+            help: None,
+            patch: None,
+        }
+    }
+
+    /// Sets the place, with a label for it.
+    #[must_use]
+    pub fn at(mut self, span: Span, label: impl Into<String>) -> Self {
+        self.at = Some((span, label.into()));
+        self
+    }
+
+    /// Sets the place where there is one: defaults have none.
+    #[must_use]
+    pub fn at_maybe(self, span: Option<Span>, label: impl Into<String>) -> Self {
+        match span {
+            Some(span) => self.at(span, label),
+            None => self,
+        }
+    }
+
+    /// Adds another place that takes part.
+    #[must_use]
+    pub fn context(mut self, span: Option<Span>, label: impl Into<String>) -> Self {
+        self.context.extend(span.map(|span| (span, label.into())));
+        self
+    }
+
+    /// Adds a note.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Sets the help line.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Sets the edit that settles it.
+    #[must_use]
+    pub fn patch(mut self, span: Span, replacement: impl Into<String>) -> Self {
+        self.patch = Some(Patch { span, replacement: replacement.into() });
+        self
+    }
+}
+
+/// Sorts findings by place: a table is read in the order of its keys, a user
+/// reads from the top of the file.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|diagnostic| {
+        (diagnostic.at.as_ref().map(|(span, _)| *span), diagnostic.severity == Severity::Warning)
+    });
+}
+
+/// Counts of errors and warnings.
+pub fn count(diagnostics: &[Diagnostic]) -> (usize, usize) {
+    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+    (errors, diagnostics.len() - errors)
+}
+
+/// Renders findings in rustc's style, with escape sequences; `anstream`
+/// takes them away where the terminal or `NO_COLOR` says so.
+pub fn render(diagnostics: &[Diagnostic], sources: &Sources) -> String {
+    let renderer = Renderer::styled();
+    let mut out = String::new();
+    for diagnostic in diagnostics {
+        out.push_str(&renderer.render(&groups(diagnostic, sources)));
+        out.push_str("\n\n");
+    }
+    out
+}
+
+fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let mut group =
+        Group::with_title(level.primary_title(&*diagnostic.message).id(diagnostic.code));
+    let mut shown: Vec<u16> = Vec::new();
+    for (span, _) in diagnostic.at.iter().chain(&diagnostic.context) {
+        if shown.contains(&span.source) {
+            continue;
+        }
+        shown.push(span.source);
+        let source = sources.get(span.source);
+        let mut snippet = Snippet::source(&*source.text).path(&*source.name);
+        for (span, label) in diagnostic.at.iter().filter(|(at, _)| at.source == span.source) {
+            snippet = snippet.annotation(AnnotationKind::Primary.span(span.range()).label(&**label));
+        }
+        for (span, label) in diagnostic.context.iter().filter(|(at, _)| at.source == span.source) {
+            snippet = snippet.annotation(AnnotationKind::Context.span(span.range()).label(&**label));
+        }
+        group = group.element(snippet);
+    }
+    for note in &diagnostic.notes {
+        group = group.element(Level::NOTE.message(&**note));
+    }
+    let help = diagnostic.help.as_deref();
+    let mut groups = Vec::new();
+    match &diagnostic.patch {
+        Some(patch) => {
+            groups.push(group);
+            let source = sources.get(patch.span.source);
+            let title = Level::HELP.secondary_title(help.unwrap_or("write this instead"));
+            groups.push(title.element(
+                Snippet::source(&*source.text).path(&*source.name).patch(
+                    annotate_snippets::Patch::new(patch.span.range(), &*patch.replacement),
+                ),
+            ));
+        }
+        None => {
+            if let Some(help) = help {
+                group = group.element(Level::HELP.message(help));
+            }
+            groups.push(group);
+        }
+    }
+    groups
+}
+
+/// The closing line: `error: 2 errors and 1 warning in web.toml`.
+pub fn summary(diagnostics: &[Diagnostic], name: &str) -> String {
+    let (errors, warnings) = count(diagnostics);
+    let mut line = String::new();
+    let plural = |count: usize, word: &str| {
+        format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+    };
+    match (errors, warnings) {
+        (0, _) => write!(line, "warning: {}", plural(warnings, "warning")),
+        (_, 0) => write!(line, "error: {}", plural(errors, "error")),
+        _ => write!(
+            line,
+            "error: {} and {}",
+            plural(errors, "error"),
+            plural(warnings, "warning")
+        ),
+    }
+    .expect("writing to a String cannot fail");
+    line.push_str(" in ");
+    line.push_str(name);
+    line
+}
+
+/// Findings as JSON values with file, line and column.
+pub fn to_json(diagnostics: &[Diagnostic], sources: &Sources) -> serde_json::Value {
+    let place = |span: Span| {
+        let position = sources.position(span);
+        json!({
+            "file": sources.get(span.source).name,
+            "line": position.line,
+            "column": position.column,
+            "start": span.start,
+            "end": span.end,
+            "text": sources.text(span),
+        })
+    };
+    diagnostics
+        .iter()
+        .map(|diagnostic| {
+            json!({
+                "severity": match diagnostic.severity {
+                    Severity::Error => "error",
+                    Severity::Warning => "warning",
+                },
+                "code": diagnostic.code,
+                "message": diagnostic.message,
+                "at": diagnostic.at.as_ref().map(|(span, _)| place(*span)),
+                "label": diagnostic.at.as_ref().map(|(_, label)| label),
+                "context": diagnostic.context.iter().map(|(span, label)| {
+                    json!({ "at": place(*span), "label": label })
+                }).collect::<Vec<_>>(),
+                "notes": diagnostic.notes,
+                "help": diagnostic.help,
+                "patch": diagnostic.patch.as_ref().map(|patch| json!({
+                    "at": place(patch.span),
+                    "replacement": patch.replacement,
+                })),
+            })
+        })
+        .collect()
+}

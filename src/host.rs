@@ -1,0 +1,223 @@
+//! What planning may ask the machine. Questions only: nothing here changes
+//! anything. Tests answer them from a table.
+
+use std::cell::OnceCell;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::plan::cgroup::Layout;
+use crate::sys;
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file; the bit tells whether anybody may execute it.
+    File {
+        /// Whether an execute bit is set.
+        executable: bool,
+    },
+    /// A symbolic link.
+    Link,
+    /// A block device with its number.
+    Block(u32, u32),
+    /// A character device with its number.
+    Character(u32, u32),
+    /// A socket or FIFO.
+    Other,
+}
+
+/// Reading questions.
+pub trait Host {
+    /// What the path is, without following a final link; lstat(2).
+    fn look(&self, path: &Path) -> io::Result<Kind>;
+    /// The path without links, and what it is; realpath(3).
+    fn canonical(&self, path: &Path) -> io::Result<(PathBuf, Kind)>;
+    /// Target of a symbolic link.
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf>;
+    /// Content of a regular file, at most `limit` bytes of it.
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>>;
+    /// Names in a directory, sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+    /// Whether the caller may write there; access(2).
+    fn may_write(&self, path: &Path) -> bool;
+    /// Whether systemd has delegated that v2 group to its processes.
+    fn is_delegated(&self, group: &Path) -> bool;
+    /// Device number of the file system that holds the path.
+    fn device_of(&self, path: &Path) -> io::Result<(u32, u32)>;
+    /// Effective uid and gid.
+    fn ids(&self) -> (u32, u32);
+    /// Effective capabilities.
+    fn capabilities(&self) -> u64;
+    /// Hard resource limit by number.
+    fn hard_limit(&self, resource: u32) -> u64;
+    /// Bytes of memory.
+    fn memory(&self) -> u64;
+    /// Where the control groups are, and the caller in them.
+    fn cgroups(&self) -> &Layout;
+    /// The directory for jailrun's journals.
+    fn state_directory(&self) -> PathBuf;
+    /// A variable of the caller's environment.
+    fn variable(&self, name: &str) -> Option<String>;
+    /// Whether that standard stream is a terminal.
+    fn is_terminal(&self, fd: i32) -> bool;
+    /// Whether a descriptor is open.
+    fn is_open(&self, fd: i32) -> bool;
+    /// Page size in bytes.
+    fn page_size(&self) -> u64;
+}
+
+/// This machine.
+#[derive(Debug, Default)]
+pub struct Machine {
+    cgroups: OnceCell<Layout>,
+}
+
+fn kind(metadata: &std::fs::Metadata) -> Kind {
+    let file_type = metadata.file_type();
+    let device = || {
+        let number = metadata.rdev();
+        (libc::major(number), libc::minor(number))
+    };
+    if file_type.is_dir() {
+        Kind::Directory
+    } else if file_type.is_file() {
+        Kind::File { executable: metadata.permissions().mode() & 0o111 != 0 }
+    } else if file_type.is_symlink() {
+        Kind::Link
+    } else if file_type.is_block_device() {
+        let (major, minor) = device();
+        Kind::Block(major, minor)
+    } else if file_type.is_char_device() {
+        let (major, minor) = device();
+        Kind::Character(major, minor)
+    } else {
+        Kind::Other
+    }
+}
+
+impl Host for Machine {
+    fn look(&self, path: &Path) -> io::Result<Kind> {
+        std::fs::symlink_metadata(path).map(|metadata| kind(&metadata))
+    }
+
+    fn canonical(&self, path: &Path) -> io::Result<(PathBuf, Kind)> {
+        // One call tells whether there is a link on the way at all.
+        match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS) {
+            Ok(fd) => {
+                let metadata = std::fs::File::from(fd).metadata()?;
+                Ok((path.to_owned(), kind(&metadata)))
+            }
+            Err(nix::errno::Errno::ELOOP) => {
+                let path = std::fs::canonicalize(path)?;
+                let kind = self.look(&path)?;
+                Ok((path, kind))
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        std::fs::read_link(path)
+    }
+
+    fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        use std::io::Read as _;
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
+        // A FIFO would block, a device would never end.
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        let mut content = Vec::new();
+        file.take(limit as u64).read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names: Vec<String> = std::fs::read_dir(path)?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn may_write(&self, path: &Path) -> bool {
+        nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
+    }
+
+    fn is_delegated(&self, group: &Path) -> bool {
+        let (uid, _) = self.ids();
+        if uid != 0 {
+            // An ordinary user can write there only when it was handed over.
+            return self.may_write(&group.join("cgroup.procs")) && self.may_write(group);
+        }
+        [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| sys::xattr_is_one(group, name))
+    }
+
+    fn device_of(&self, path: &Path) -> io::Result<(u32, u32)> {
+        let number = std::fs::metadata(path)?.dev();
+        Ok((libc::major(number), libc::minor(number)))
+    }
+
+    fn ids(&self) -> (u32, u32) {
+        (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
+    }
+
+    fn capabilities(&self) -> u64 {
+        // The call cannot fail for the calling process.
+        sys::effective_capabilities().unwrap_or(0)
+    }
+
+    fn hard_limit(&self, resource: u32) -> u64 {
+        sys::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard)
+    }
+
+    fn memory(&self) -> u64 {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let kib = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))
+            .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+
+    fn cgroups(&self) -> &Layout {
+        self.cgroups.get_or_init(Layout::read)
+    }
+
+    fn state_directory(&self) -> PathBuf {
+        let (uid, _) = self.ids();
+        if uid == 0 {
+            return "/run/jailrun".into();
+        }
+        match self.variable("XDG_RUNTIME_DIR") {
+            Some(directory) if directory.starts_with('/') => {
+                Path::new(&directory).join("jailrun")
+            }
+            _ => format!("/tmp/jailrun-{uid}").into(),
+        }
+    }
+
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn is_terminal(&self, fd: i32) -> bool {
+        sys::borrow(fd).is_ok_and(|fd| nix::unistd::isatty(fd).unwrap_or(false))
+    }
+
+    fn is_open(&self, fd: i32) -> bool {
+        sys::borrow(fd).is_ok()
+    }
+
+    fn page_size(&self) -> u64 {
+        nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+            .ok()
+            .flatten()
+            .and_then(|size| u64::try_from(size).ok())
+            .unwrap_or(4096)
+    }
+}

@@ -1,0 +1,22 @@
+//! jailrun: a declarative sandbox launcher.
+//!
+//! A [unit](unit) is what the user wrote, checked. A [plan](plan) is what will
+//! happen, in order. [Running](run), [explaining](explain) and
+//! [dry-running](dry_run) are three readings of the same plan.
+//!
+//! ```text
+//!  web.toml ──parse──▶ unit ──plan(&host)──▶ Plan ─┬─▶ run       does it
+//!              │         │                         ├─▶ explain   prints the shell script that does the same
+//!              └─ diagnostics (all of them) ───────┘─▶ dry-run   says what would happen here, and whether it would work
+//! ```
+//!
+//! Imports point one way: `unit ← plan ← {run, explain, dry_run} ← cli`.
+
+pub mod codes;
+pub mod diagnostic;
+pub mod host;
+pub mod names;
+pub mod plan;
+pub mod source;
+pub mod sys;
+pub mod unit;

@@ -1,0 +1,193 @@
+//! Names of the kernel's numbers: signals, capabilities, resource limits,
+//! namespaces and mount attributes. Each table serves every reading.
+
+/// Signal name and number (x86_64 and aarch64 share them).
+pub const SIGNALS: &[(&str, i32)] = &[
+    ("SIGHUP", 1),
+    ("SIGINT", 2),
+    ("SIGQUIT", 3),
+    ("SIGILL", 4),
+    ("SIGTRAP", 5),
+    ("SIGABRT", 6),
+    ("SIGBUS", 7),
+    ("SIGFPE", 8),
+    ("SIGKILL", 9),
+    ("SIGUSR1", 10),
+    ("SIGSEGV", 11),
+    ("SIGUSR2", 12),
+    ("SIGPIPE", 13),
+    ("SIGALRM", 14),
+    ("SIGTERM", 15),
+    ("SIGSTKFLT", 16),
+    ("SIGCHLD", 17),
+    ("SIGCONT", 18),
+    ("SIGSTOP", 19),
+    ("SIGTSTP", 20),
+    ("SIGTTIN", 21),
+    ("SIGTTOU", 22),
+    ("SIGURG", 23),
+    ("SIGXCPU", 24),
+    ("SIGXFSZ", 25),
+    ("SIGVTALRM", 26),
+    ("SIGPROF", 27),
+    ("SIGWINCH", 28),
+    ("SIGIO", 29),
+    ("SIGPWR", 30),
+    ("SIGSYS", 31),
+];
+
+/// `SIGTERM` for 15, `signal 42` for those without a name.
+pub fn signal(number: i32) -> String {
+    match SIGNALS.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => (*name).to_owned(),
+        None => format!("signal {number}"),
+    }
+}
+
+/// Capability names; the index is the number. See capabilities(7).
+pub const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// Every capability that has a name.
+pub const ALL_CAPABILITIES: u64 = (1 << CAPABILITIES.len()) - 1;
+
+/// The 14 that Docker and containerd grant unless told otherwise.
+pub const DEFAULT_CAPABILITIES: u64 = bits(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31]);
+
+/// `CAP_KILL`.
+pub const CAP_KILL: u64 = bits(&[5]);
+/// `CAP_SYS_CHROOT`.
+pub const CAP_SYS_CHROOT: u64 = bits(&[18]);
+/// `CAP_SYS_RESOURCE`.
+pub const CAP_SYS_RESOURCE: u64 = bits(&[24]);
+/// `CAP_SYS_ADMIN`.
+pub const CAP_SYS_ADMIN: u64 = bits(&[21]);
+
+/// Capabilities that undo part of the isolation, with what they open.
+pub const DANGEROUS_CAPABILITIES: &[(usize, &str)] = &[
+    (2, "reads any file of a file system that the jail shares with the host"),
+    (12, "changes the network of its namespace"),
+    (16, "loads kernel modules"),
+    (17, "reads and writes I/O ports and memory"),
+    (18, "walks out of a chroot"),
+    (19, "reads and changes other processes"),
+    (21, "mounts, unmounts and configures the kernel: the masks and read-only mounts can be undone"),
+    (22, "reboots"),
+    (24, "raises its own limits"),
+    (25, "sets the host's clock"),
+    (30, "configures the audit system"),
+    (33, "changes the host's access policy"),
+    (38, "reads the kernel's performance data"),
+    (39, "loads BPF programs"),
+];
+
+const fn bits(numbers: &[u32]) -> u64 {
+    let mut set = 0;
+    let mut index = 0;
+    while index < numbers.len() {
+        set |= 1 << numbers[index];
+        index += 1;
+    }
+    set
+}
+
+/// Names of a set of capabilities, lower-case without `cap_`, as setpriv(1)
+/// writes them.
+pub fn capability_words(set: u64) -> impl Iterator<Item = String> {
+    CAPABILITIES
+        .iter()
+        .enumerate()
+        .filter(move |(number, _)| set & (1 << number) != 0)
+        .map(|(_, name)| name.trim_start_matches("CAP_").to_lowercase())
+}
+
+/// A resource limit: the unit's key, prlimit(1)'s option and the number of
+/// getrlimit(2) (x86_64 and aarch64 share them).
+#[derive(Debug)]
+pub struct RlimitName {
+    /// Key of `[limits.rlimits]` and option of prlimit(1).
+    pub key: &'static str,
+    /// Number of the resource.
+    pub number: u32,
+}
+
+/// Every resource limit.
+pub const RLIMITS: &[RlimitName] = &[
+    RlimitName { key: "as", number: 9 },
+    RlimitName { key: "core", number: 4 },
+    RlimitName { key: "cpu", number: 0 },
+    RlimitName { key: "data", number: 2 },
+    RlimitName { key: "fsize", number: 1 },
+    RlimitName { key: "locks", number: 10 },
+    RlimitName { key: "memlock", number: 8 },
+    RlimitName { key: "msgqueue", number: 12 },
+    RlimitName { key: "nice", number: 13 },
+    RlimitName { key: "nofile", number: 7 },
+    RlimitName { key: "nproc", number: 6 },
+    RlimitName { key: "rss", number: 5 },
+    RlimitName { key: "rtprio", number: 14 },
+    RlimitName { key: "rttime", number: 15 },
+    RlimitName { key: "sigpending", number: 11 },
+    RlimitName { key: "stack", number: 3 },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_preset_has_dockers_fourteen() {
+        assert_eq!(DEFAULT_CAPABILITIES.count_ones(), 14);
+        let words: Vec<_> = capability_words(DEFAULT_CAPABILITIES).collect();
+        assert!(words.contains(&"net_raw".to_owned()) && words.contains(&"setfcap".to_owned()));
+    }
+
+    #[test]
+    fn dangerous_capabilities_are_named_by_their_numbers() {
+        assert_eq!(CAPABILITIES[21], "CAP_SYS_ADMIN");
+        assert_eq!(CAPABILITIES[39], "CAP_BPF");
+        assert_eq!(CAPABILITIES[40], "CAP_CHECKPOINT_RESTORE");
+        assert_eq!(CAP_SYS_CHROOT, 1 << 18);
+    }
+}

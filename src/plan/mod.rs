@@ -1,0 +1,227 @@
+//! The plan: what will happen, in order, from the first change on the host to
+//! the final execve.
+//!
+//! Everything is decided here, by looking at the unit and asking the host.
+//! Nothing is changed here. [`Planner::steps`] is the page that holds the
+//! order of a launch.
+
+pub mod cgroup;
+mod files;
+mod mounts;
+mod process;
+mod root;
+pub mod step;
+pub mod view;
+
+use std::path::PathBuf;
+
+use self::cgroup::LeftOut;
+use self::step::{ExpectedMount, Origin, Planned, Step};
+use self::view::View;
+use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::host::Host;
+use crate::source::Span;
+use crate::unit::Unit;
+use crate::unit::decode::Setting;
+use crate::unit::namespaces::{Mode, UserMode};
+use crate::unit::process::Network;
+use crate::unit::root::Switch;
+
+/// Everything that a launch will do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the jail.
+    pub name: String,
+    /// The steps. Exactly one is `Enter`; the last is the only `Exec`.
+    pub steps: Vec<Planned>,
+}
+
+impl Plan {
+    /// Index of the step that splits the host's side from the jail's.
+    pub fn enter(&self) -> usize {
+        self.steps
+            .iter()
+            .position(|planned| matches!(planned.step, Step::Enter { .. }))
+            .unwrap_or(self.steps.len())
+    }
+}
+
+/// What planning gives.
+#[derive(Debug)]
+pub struct Planning {
+    /// The plan, unless an error forbids it.
+    pub plan: Option<Plan>,
+    /// What was found, sorted by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Limits that are left out.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// How much planning looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// What the launch itself needs to know: a missing command is seen when
+    /// execve says so.
+    Launch,
+    /// Everything that can be known beforehand.
+    Everything,
+}
+
+/// Plans a unit for a host.
+pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
+    let mut planner = Planner::new(unit, host);
+    let steps = planner.steps();
+    if care == Care::Everything {
+        planner.check_command();
+    }
+    let mut diagnostics = planner.findings;
+    diagnostic::sort(&mut diagnostics);
+    let sound = diagnostics.iter().all(|finding| finding.severity == Severity::Warning);
+    let plan = (sound && unit.root.kind.is_some() && unit.process.command.is_some())
+        .then(|| Plan { name: unit.name.value.clone(), steps });
+    Planning { plan, diagnostics, left_out: planner.left_out }
+}
+
+struct Planner<'a, H> {
+    unit: &'a Unit,
+    host: &'a H,
+    /// Whether the jail has a user namespace of its own.
+    private_user: bool,
+    findings: Vec<Diagnostic>,
+    left_out: Vec<LeftOut>,
+    steps: Vec<Planned>,
+    /// Steps on the host that make mount points in the root directory.
+    host_nodes: Vec<Planned>,
+    view: View,
+    expected: Vec<ExpectedMount>,
+}
+
+impl<'a, H: Host> Planner<'a, H> {
+    fn new(unit: &'a Unit, host: &'a H) -> Self {
+        let (uid, _) = host.ids();
+        let private_user = match unit.namespaces.user.value {
+            UserMode::Auto => uid != 0,
+            UserMode::Private => true,
+            UserMode::Host => false,
+        };
+        Self {
+            unit,
+            host,
+            private_user,
+            findings: Vec::new(),
+            left_out: Vec::new(),
+            steps: Vec::new(),
+            host_nodes: Vec::new(),
+            view: View::default(),
+            expected: Vec::new(),
+        }
+    }
+
+    /// The order of a launch. It is learnt from the record of container
+    /// runtimes: what is read from the host comes before anything of the jail
+    /// is touched, mounts are private before the first of them is made, and
+    /// privileges go last, each after the last step that needs it.
+    fn steps(&mut self) -> Vec<Planned> {
+        self.check_privilege();
+        let groups = self.groups();
+        let user = self.user();
+
+        // On the host. The mount points that the root lacks are known only
+        // when the jail's tree has been planned: they are put in below.
+        let state = self.host.state_directory();
+        self.always(Step::MakeStateDirectory { path: state.clone() }, "journals are kept there, and the root is attached there");
+        let journal = state.join(format!("{}.json", self.unit.name.value));
+        self.setting(
+            Step::Journal { path: journal },
+            &self.unit.name.clone().map(drop),
+            "name",
+        );
+        let nodes_at = self.steps.len();
+        self.steps.extend(groups.create);
+        self.open_streams();
+        self.supervise();
+        let join_at = self.steps.len();
+
+        // In the jail's first process.
+        self.steps.extend(groups.join);
+        self.always(Step::NewSession, "no way back to the caller's terminal");
+        self.always(Step::NewKeyring, "keyrings are not part of any namespace");
+        self.join_namespaces();
+        if let Some(_namespace) = self.cgroup_namespace() {
+            self.setting(Step::NewCgroupNamespace, &unspan(&self.unit.namespaces.cgroup), "namespaces.cgroup");
+        }
+        self.always(Step::PrivateMounts, "before any mount: nothing may spread to the host");
+        self.names();
+        if self.unit.network.value == Network::None {
+            self.setting(Step::LoopbackUp, &unspan(&self.unit.network), "network.mode");
+        }
+        let at = self.root(&state);
+        self.api_filesystems();
+        self.mounts(&state);
+        self.security_paths();
+        self.finish_root();
+        let switch = &self.unit.root.switch;
+        let step = match switch.value {
+            Switch::Pivot => Step::Pivot { at },
+            Switch::Chroot => Step::Chroot { at },
+        };
+        self.setting(step, &unspan(switch), "root.switch");
+        let expected = std::mem::take(&mut self.expected);
+        self.always(Step::VerifyMounts { expected }, "what is mounted is what was planned, or nothing runs");
+
+        // In the command's own process.
+        self.init_and_terminal();
+        self.use_streams();
+        self.process_attributes();
+        self.rlimits();
+        self.privileges(&user);
+        self.command(&user);
+
+        let enter = self.enter();
+        self.steps.splice(join_at..join_at, enter);
+        let nodes = std::mem::take(&mut self.host_nodes);
+        self.steps.splice(nodes_at..nodes_at, nodes);
+        std::mem::take(&mut self.steps)
+    }
+
+    fn push(&mut self, step: Step, origin: Origin) {
+        self.steps.push(Planned { step, origin });
+    }
+
+    fn always(&mut self, step: Step, reason: &'static str) {
+        self.push(step, Origin::Always(reason));
+    }
+
+    /// Adds a step that a key asked for, or that key's default.
+    fn setting(&mut self, step: Step, setting: &Setting<()>, key: &'static str) {
+        let origin = origin(setting.span, key);
+        self.push(step, origin);
+    }
+
+    fn find(&mut self, diagnostic: Diagnostic) {
+        self.findings.push(diagnostic);
+    }
+
+    fn is_private(&self, mode: &Setting<Mode>) -> bool {
+        mode.value == Mode::Private
+    }
+
+    /// Where the host path of the unit leads, from the unit's directory.
+    fn resolve(&self, path: &crate::unit::value::HostPath) -> PathBuf {
+        path.resolve(&self.unit.base)
+    }
+}
+
+fn origin(span: Option<Span>, key: &'static str) -> Origin {
+    match span {
+        Some(span) => Origin::Key(span),
+        None => Origin::Default(key),
+    }
+}
+
+fn unspan<T>(setting: &Setting<T>) -> Setting<()> {
+    Setting { value: (), span: setting.span }
+}
+
+#[cfg(test)]
+mod tests;

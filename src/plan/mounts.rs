@@ -1,0 +1,511 @@
+//! `[[mounts]]`, and the paths that `[security]` hides or protects.
+
+use std::path::{Path, PathBuf};
+
+use super::step::{FsOption, MountFlags, NodeKind, Origin, Planned, Step};
+use super::view::{Place, Walk};
+use super::root::{inodes_of, option};
+use super::{Planner, origin};
+use crate::diagnostic::Diagnostic;
+use crate::host::{Host, Kind};
+use crate::plan::cgroup::LeftOut;
+use crate::source::Span;
+use crate::unit::mounts::{Create, Mount, MountKind, Tmpfs};
+use crate::unit::process::PathSet;
+use crate::unit::root::Propagation;
+use crate::unit::value::{HostPath, Who};
+
+/// Hidden unless the unit says otherwise: what they tell or do is the whole
+/// host's, not the jail's.
+pub const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+];
+
+/// Directory of each CPU that tells of its heat: hidden too.
+pub const THROTTLE: &str = "/sys/devices/system/cpu/cpu*/thermal_throttle";
+
+/// Read-only unless the unit says otherwise: root inside is root to them.
+pub const PROTECTED: &[&str] =
+    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Sockets through which the host's container engines and init are commanded.
+const ENGINE_SOCKETS: &[&str] =
+    &["docker.sock", "containerd.sock", "crio.sock", "podman.sock", "buildkitd.sock"];
+
+impl<H: Host> Planner<'_, H> {
+    /// Plans the entries in order.
+    pub(super) fn mounts(&mut self, state: &Path) {
+        let unit = self.unit;
+        let mut texts = 0;
+        for mount in &unit.mounts {
+            let by = origin(mount.kind.span, "mounts");
+            match &mount.kind.value {
+                MountKind::Bind(path) => self.bind(mount, path, by),
+                MountKind::Tmpfs(tmpfs) => {
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        let options = self.tmpfs_options(tmpfs);
+                        self.user_mount("tmpfs", target, options, mount, by);
+                    }
+                }
+                MountKind::Proc => {
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        self.proc(&target, flags(mount), by);
+                        self.propagate(mount);
+                    }
+                }
+                MountKind::Sysfs => {
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        self.sysfs(&target, flags(mount), by);
+                        self.propagate(mount);
+                    }
+                }
+                MountKind::Devpts => {
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        self.devpts(&target, by);
+                    }
+                }
+                MountKind::Mqueue => {
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        self.user_mount("mqueue", target, Vec::new(), mount, by);
+                    }
+                }
+                MountKind::Cgroup => self.cgroup_mount(mount, by),
+                MountKind::Content(text) => {
+                    let file = state.join(format!("content-{texts}"));
+                    texts += 1;
+                    self.push(Step::WriteContent { path: file.clone(), text: text.clone() }, by);
+                    if let Some(target) = self.mount_point(mount, NodeKind::File, by) {
+                        let flags = MountFlags { read_only: true, ..flags(mount) };
+                        self.bind_step(file, target, false, flags, mount.propagation, by, Place::Memory);
+                    }
+                }
+                MountKind::Symlink(to) => self.symlink(mount, to, by),
+                MountKind::Mask => self.mask_entry(mount, by),
+            }
+        }
+    }
+
+    fn user_mount(
+        &mut self,
+        fstype: &'static str,
+        target: PathBuf,
+        options: Vec<FsOption>,
+        mount: &Mount,
+        by: Origin,
+    ) {
+        self.new_mount(fstype, &target, options, flags(mount), by);
+        self.propagate(mount);
+    }
+
+    /// Gives the mount planned last the entry's propagation type.
+    fn propagate(&mut self, mount: &Mount) {
+        match self.steps.last_mut().map(|planned| &mut planned.step) {
+            Some(Step::Mount { propagation, .. } | Step::Bind { propagation, .. }) => {
+                *propagation = mount.propagation;
+            }
+            _ => {}
+        }
+    }
+
+    fn tmpfs_options(&mut self, tmpfs: &Tmpfs) -> Vec<FsOption> {
+        let mut options = vec![
+            option("mode", format!("{:o}", tmpfs.mode.0)),
+            option("size", tmpfs.size.0.to_string()),
+            option("nr_inodes", tmpfs.inodes.unwrap_or_else(|| inodes_of(tmpfs.size.0)).to_string()),
+        ];
+        let owner = match &tmpfs.user.value {
+            Who::Id(id) => Some(*id),
+            Who::Name(name) => self.uid_of(name, tmpfs.user.span).map(|line| line.uid),
+        };
+        let group = match &tmpfs.group.value {
+            Who::Id(id) => Some(*id),
+            Who::Name(name) => self.gid_of(name, tmpfs.group.span),
+        };
+        options.extend(owner.filter(|id| *id != 0).map(|id| option("uid", id.to_string())));
+        options.extend(group.filter(|id| *id != 0).map(|id| option("gid", id.to_string())));
+        options
+    }
+
+    fn bind(&mut self, mount: &Mount, path: &HostPath, by: Origin) {
+        let span = mount.kind.span;
+        let path = self.resolve(path);
+        let (source, kind) = match self.host.canonical(&path) {
+            Ok(found) => found,
+            Err(error) => {
+                let reason = crate::unit::io_reason(&error);
+                if mount.optional.value && error.kind() == std::io::ErrorKind::NotFound {
+                    self.left_out.push(LeftOut { key: "mounts", reason: format!("`{}`: {reason}", path.display()) });
+                    return;
+                }
+                let diagnostic = Diagnostic::error("E0301", format!("`{}` cannot be bound", path.display()))
+                    .at_maybe(span, reason);
+                self.find(if error.kind() == std::io::ErrorKind::NotFound {
+                    diagnostic.help("`optional = true` leaves it out where it does not exist")
+                } else {
+                    diagnostic
+                });
+                return;
+            }
+        };
+        self.check_danger(&source, span);
+        let node = if kind == Kind::Directory { NodeKind::Directory } else { NodeKind::File };
+        let Some(target) = self.mount_point(mount, node, by) else { return };
+        let place = Place::Host(source.clone());
+        self.bind_step(source, target, mount.recursive, flags(mount), mount.propagation, by, place);
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn bind_step(
+        &mut self,
+        source: PathBuf,
+        target: PathBuf,
+        recursive: bool,
+        flags: MountFlags,
+        propagation: Propagation,
+        by: Origin,
+        place: Place,
+    ) {
+        self.view.mount(&target, place, flags.read_only);
+        self.expect(target.clone(), None, flags, recursive);
+        self.push(Step::Bind { source, target, recursive, flags, propagation }, by);
+    }
+
+    /// Refuses binds that hand out the host.
+    fn check_danger(&mut self, source: &Path, span: Option<Span>) {
+        let state = self.host.state_directory();
+        let name = source.file_name().map(|name| name.to_string_lossy());
+        let reason = if source.parent().is_none() {
+            "the host's whole tree"
+        } else if source.starts_with("/proc") || source.starts_with("/sys") {
+            "the host's kernel interfaces"
+        } else if source == Path::new("/dev") {
+            "the host's devices"
+        } else if name.is_some_and(|name| ENGINE_SOCKETS.contains(&&*name))
+            || source.starts_with("/run/systemd")
+            || source.starts_with("/run/dbus")
+        {
+            "command of the host's services"
+        } else if source.starts_with(&state) || state.starts_with(source) {
+            "jailrun's own state"
+        } else if source == Path::new("/run") {
+            "the host's sockets"
+        } else {
+            return;
+        };
+        let allow = &self.unit.security.allow_dangerous_binds;
+        let source = source.display();
+        let diagnostic = if allow.value {
+            Diagnostic::warning("W0005", format!("binding `{source}` hands the jail {reason}"))
+                .context(allow.span, "allowed here")
+        } else {
+            Diagnostic::error("E0202", format!("binding `{source}` would hand the jail {reason}"))
+                .help("`allow-dangerous-binds = true` in `[security]` accepts that")
+        };
+        self.find(diagnostic.at_maybe(span, "bound here"));
+    }
+
+    /// The path to mount on, without links, after planning to make it where
+    /// it is missing.
+    fn mount_point(&mut self, mount: &Mount, like: NodeKind, by: Origin) -> Option<PathBuf> {
+        let span = mount.target.span;
+        let target = &mount.target.value.0;
+        // A target of `/` has been refused while reading.
+        target.parent()?;
+        let (path, found) = match self.follow(target, span)? {
+            Walk::Found(path, kind) => (path, Some(kind)),
+            Walk::Missing(path) => (path, None),
+        };
+        if path.parent().is_none() {
+            self.find(
+                Diagnostic::error("E0201", format!("`{}` leads to `/` in this root", target.display()))
+                    .at_maybe(span, "a mount over `/`"),
+            );
+            return None;
+        }
+        let name = path.display().to_string();
+        if let Some(kind) = found {
+            let is_directory = kind == Kind::Directory;
+            if is_directory != (like == NodeKind::Directory) {
+                let (have, need) = if is_directory { ("a directory", "a file") } else { ("not a directory", "a directory") };
+                self.find(
+                    Diagnostic::error("E0204", format!("`{name}` of the root is {have}"))
+                        .at_maybe(span, format!("what is mounted there is {need}")),
+                );
+                return None;
+            }
+            return Some(path);
+        }
+        let kind = match mount.create.value {
+            Create::Auto => like,
+            Create::Dir => NodeKind::Directory,
+            Create::File => NodeKind::File,
+            Create::Never => {
+                self.find(
+                    Diagnostic::error("E0204", format!("`{name}` does not exist in the root"))
+                        .at_maybe(span, "no such mount point")
+                        .context(mount.create.span, "and must not be created"),
+                );
+                return None;
+            }
+        };
+        if kind != like {
+            let need = if like == NodeKind::Directory { "a directory" } else { "a file" };
+            self.find(
+                Diagnostic::error("E0105", "the mount point would not fit what is mounted")
+                    .at_maybe(mount.create.span, format!("what is mounted there is {need}")),
+            );
+            return None;
+        }
+        self.make(&path, kind, span, by).then_some(path)
+    }
+
+    /// Plans a missing file or directory of the jail; false where it cannot be.
+    fn make(&mut self, path: &Path, kind: NodeKind, span: Option<Span>, by: Origin) -> bool {
+        let Some(holder) = self.view.holder(path) else { return false };
+        let name = path.display();
+        match holder.place {
+            Place::Host(_) if holder.is_root => self.make_on_host(path, kind, span, by),
+            Place::Kernel(_) => {
+                self.find(
+                    Diagnostic::error("E0204", format!("`{name}` cannot be created"))
+                        .at_maybe(span, "it lies in a file system of the kernel"),
+                );
+                false
+            }
+            _ if holder.read_only => {
+                self.find(
+                    Diagnostic::error("E0204", format!("`{name}` cannot be created"))
+                        .at_maybe(span, "an earlier mount makes the place read-only")
+                        .help("move this entry before the read-only one, or create the mount point in its source"),
+                );
+                false
+            }
+            Place::Host(_) | Place::Memory => {
+                self.view.make(path, kind);
+                self.push(Step::MakeNode { path: path.to_owned(), kind }, by);
+                true
+            }
+        }
+    }
+
+    fn symlink(&mut self, mount: &Mount, to: &str, by: Origin) {
+        let span = mount.target.span;
+        let target = &mount.target.value.0;
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
+        let parent = match self.follow(parent, span) {
+            Some(Walk::Found(path, _) | Walk::Missing(path)) => path,
+            None => return,
+        };
+        let path = parent.join(name);
+        let existing = self.view.behind(&path).and_then(|behind| {
+            let kind = self.host.look(&behind).ok()?;
+            Some((kind, self.host.read_link(&behind).ok()))
+        });
+        match existing {
+            Some((Kind::Link, Some(there))) if there == Path::new(to) => return,
+            Some(_) => {
+                self.find(
+                    Diagnostic::error("E0204", format!("`{}` exists in the root", path.display()))
+                        .at_maybe(span, "a link would have to replace it"),
+                );
+                return;
+            }
+            None => {}
+        }
+        let Some(holder) = self.view.holder(&path) else { return };
+        let step = match holder.place {
+            Place::Host(root) if holder.is_root && root.parent().is_some() => {
+                let path = path.strip_prefix("/").unwrap_or(&path).to_owned();
+                let message = format!("`{}` will be created", root.join(&path).display());
+                self.find(Diagnostic::warning("W0001", message).at_maybe(span, "a link in the root directory"));
+                let step = Step::MakeHostLink { root, path, to: to.to_owned() };
+                self.host_nodes.push(Planned { step, origin: by });
+                self.view.link(target, to);
+                return;
+            }
+            Place::Kernel(_) => None,
+            _ if holder.read_only => None,
+            _ => Some(Step::MakeLink { path: path.clone(), to: to.to_owned() }),
+        };
+        match step {
+            Some(step) => {
+                self.view.link(&path, to);
+                self.push(step, by);
+            }
+            None => self.find(
+                Diagnostic::error("E0204", format!("`{}` cannot be created", path.display()))
+                    .at_maybe(span, "the place is read-only"),
+            ),
+        }
+    }
+
+    fn mask_entry(&mut self, mount: &Mount, by: Origin) {
+        let span = mount.target.span;
+        match self.follow(&mount.target.value.0, span) {
+            Some(Walk::Found(path, kind)) if path.parent().is_some() => {
+                self.mask(path, kind, by);
+            }
+            Some(Walk::Missing(path)) if mount.optional.value => {
+                let reason = format!("`{}` is not there to hide", path.display());
+                self.left_out.push(LeftOut { key: "mounts", reason });
+            }
+            Some(_) => self.find(
+                Diagnostic::error("E0204", format!("`{}` is not there to hide", mount.target.value.0.display()))
+                    .at_maybe(span, "does not exist in the root")
+                    .help("`optional = true` leaves it out"),
+            ),
+            None => {}
+        }
+    }
+
+    fn mask(&mut self, target: PathBuf, kind: Kind, by: Origin) {
+        let (kind, fstype, place) = match kind {
+            Kind::Directory => (NodeKind::Directory, Some("tmpfs"), Place::Memory),
+            _ => (NodeKind::File, None, Place::Host("/dev/null".into())),
+        };
+        self.view.mount(&target, place, true);
+        self.expect(target.clone(), fstype, mask_flags(kind), false);
+        self.push(Step::Mask { target, kind }, by);
+    }
+
+    /// The control groups, read-only: one hierarchy, or one for each of v1.
+    fn cgroup_mount(&mut self, mount: &Mount, by: Origin) {
+        let Some(target) = self.mount_point(mount, NodeKind::Directory, by) else { return };
+        let read_only = MountFlags { read_only: true, noexec: true, ..flags(mount) };
+        let layout = self.host.cgroups().clone();
+        if layout.v1.is_empty() {
+            self.user_mount_with("cgroup2", &target, Vec::new(), read_only, by);
+            return;
+        }
+        let options = vec![option("mode", "755"), option("size", "1M"), option("nr_inodes", "1024")];
+        let writable = MountFlags { read_only: false, ..read_only };
+        self.user_mount_with("tmpfs", &target, options, writable, by);
+        for hierarchy in &layout.v1 {
+            let directory = target.join(hierarchy.controllers.join(","));
+            self.push(Step::MakeNode { path: directory.clone(), kind: NodeKind::Directory }, by);
+            self.view.make(&directory, NodeKind::Directory);
+            // Controllers are flags of the file system; their names are the kernel's.
+            let options = hierarchy
+                .controllers
+                .iter()
+                .filter_map(|name| V1_CONTROLLERS.iter().find(|known| *known == name))
+                .map(|key| FsOption { key, value: None })
+                .collect();
+            self.user_mount_with("cgroup", &directory, options, read_only, by);
+        }
+    }
+
+    fn user_mount_with(
+        &mut self,
+        fstype: &'static str,
+        target: &Path,
+        options: Vec<FsOption>,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        self.new_mount(fstype, target, options, flags, by);
+    }
+
+    /// Hides and protects what `[security]` says, after the unit's own mounts
+    /// so that none of them brings it back.
+    pub(super) fn security_paths(&mut self) {
+        let security = &self.unit.security;
+        let masked = self.path_list(&security.masked_paths.value, MASKED, true);
+        let by = origin(security.masked_paths.span, "security.masked-paths");
+        for path in masked {
+            if let Ok(Walk::Found(path, kind)) = self.view.walk(self.host, &path)
+                && path.parent().is_some()
+                && self.is_worth_it(&path)
+            {
+                self.mask(path, kind, by);
+            }
+        }
+        let protected = self.path_list(&security.read_only_paths.value, PROTECTED, false);
+        let by = origin(security.read_only_paths.span, "security.read-only-paths");
+        for path in protected {
+            if let Ok(Walk::Found(path, _)) = self.view.walk(self.host, &path)
+                && path.parent().is_some()
+                && self.is_worth_it(&path)
+            {
+                self.expect(path.clone(), None, MountFlags { read_only: true, ..self.inherited(&path) }, true);
+                self.push(Step::ProtectPath { target: path }, by);
+            }
+        }
+    }
+
+    /// Flags of the mount that a path lies on.
+    fn inherited(&self, path: &Path) -> MountFlags {
+        let none = MountFlags { read_only: false, nosuid: false, nodev: false, noexec: false, noatime: false };
+        self.expected
+            .iter()
+            .filter(|mount| path.starts_with(&mount.target))
+            .max_by_key(|mount| mount.target.components().count())
+            .map_or(none, |mount| mount.flags)
+    }
+
+    /// A path of the default lists is in the kernel's file systems: where the
+    /// root has a plain directory instead, there is nothing to hide.
+    fn is_worth_it(&self, path: &Path) -> bool {
+        let is_default = MASKED.iter().chain(PROTECTED).any(|known| path == Path::new(known));
+        !is_default || matches!(self.view.holder(path), Some(holder) if matches!(holder.place, Place::Kernel(_)) || holder.is_root)
+    }
+
+    fn path_list(&self, set: &PathSet, default: &[&str], with_throttle: bool) -> Vec<PathBuf> {
+        let mut list: Vec<PathBuf> = Vec::new();
+        if set.with_default {
+            list.extend(default.iter().map(PathBuf::from));
+            let cpus = Path::new("/sys/devices/system/cpu");
+            if with_throttle && self.host.look(&cpus.join("cpu0/thermal_throttle")).is_ok() {
+                let names = self.host.list(cpus).unwrap_or_default();
+                let is_cpu = |name: &&String| {
+                    name.strip_prefix("cpu").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+                };
+                list.extend(names.iter().filter(is_cpu).map(|name| cpus.join(name).join("thermal_throttle")));
+            }
+        }
+        list.retain(|path| !set.remove.contains(path));
+        list.extend(set.add.iter().cloned());
+        list
+    }
+}
+
+/// Controllers of cgroup v1, cgroups(7).
+const V1_CONTROLLERS: [&str; 14] = [
+    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "net_cls", "blkio", "perf_event",
+    "net_prio", "hugetlb", "pids", "rdma", "misc",
+];
+
+/// Flags of a mask: nothing at all can be done with it.
+pub(crate) fn mask_flags(kind: NodeKind) -> MountFlags {
+    match kind {
+        NodeKind::Directory => {
+            MountFlags { read_only: true, nosuid: true, nodev: true, noexec: true, noatime: false }
+        }
+        // /dev/null must stay a device that can be opened.
+        NodeKind::File => {
+            MountFlags { read_only: true, nosuid: true, nodev: false, noexec: true, noatime: false }
+        }
+    }
+}
+
+fn flags(mount: &Mount) -> MountFlags {
+    mount.flags
+}

@@ -1,0 +1,627 @@
+//! The jail's first process, and the command: namespaces, user, streams,
+//! attributes, privileges, environment.
+
+use std::path::{Path, PathBuf};
+
+use super::step::{Namespace, OpenMode, Origin, Planned, RootMap, Step};
+use super::view::Walk;
+use super::{Planner, origin, unspan};
+use crate::diagnostic::Diagnostic;
+use crate::host::{Host, Kind};
+use crate::names;
+use crate::source::Span;
+use crate::unit::decode::{Setting, nearest};
+use crate::unit::limits::exceeds;
+use crate::unit::namespaces::{Mode, TimeMode};
+use crate::unit::process::Network;
+use crate::unit::value::{IdSet, Limit, Stream, Tty, Who, parse_id_set};
+
+use super::files::PasswdLine;
+
+/// Who the command runs as.
+pub(super) struct User {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+    name: String,
+    home: String,
+}
+
+/// Where commands are searched unless the unit sets PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl<H: Host> Planner<'_, H> {
+    /// What an ordinary user may not do, whatever the kernel would say later.
+    pub(super) fn check_privilege(&mut self) {
+        let (uid, _) = self.host.ids();
+        let namespaces = &self.unit.namespaces;
+        if uid != 0 && !self.private_user {
+            self.find(
+                Diagnostic::error("E0309", "an ordinary user needs a user namespace")
+                    .at_maybe(namespaces.user.span, "set to the host's")
+                    .help("leave `user` out, or run as root"),
+            );
+        }
+        if namespaces.uts.value == Mode::Host {
+            return;
+        }
+        if let (Mode::Join(_), Some(hostname)) = (&namespaces.uts.value, &self.unit.hostname) {
+            self.find(
+                Diagnostic::error("E0205", "`hostname` would rename another jail")
+                    .at_maybe(hostname.span, "needs a private uts namespace")
+                    .context(namespaces.uts.span, "joined here"),
+            );
+        }
+    }
+
+    /// The step that enters the namespaces, with a join of a pid namespace
+    /// before it: only a child can be in another one.
+    pub(super) fn enter(&mut self) -> Vec<Planned> {
+        let unit = self.unit;
+        let (uid, gid) = self.host.ids();
+        let mut steps = Vec::new();
+        let mut namespaces = vec![Namespace::Mount];
+        if self.private_user {
+            namespaces.push(Namespace::User);
+        }
+        let modes = [
+            (Namespace::Pid, &unit.namespaces.pid),
+            (Namespace::Ipc, &unit.namespaces.ipc),
+            (Namespace::Uts, &unit.namespaces.uts),
+        ];
+        for (namespace, mode) in modes {
+            if mode.value == Mode::Private {
+                namespaces.push(namespace);
+            }
+        }
+        if unit.network.value == Network::None {
+            namespaces.push(Namespace::Net);
+        }
+        let private_time = unit.namespaces.time.value == TimeMode::Private;
+        let time = private_time.then(|| unit.namespaces.time_offsets.as_ref().map(|t| t.value).unwrap_or_default());
+        if private_time {
+            namespaces.push(Namespace::Time);
+        }
+        if let Mode::Join(path) = &unit.namespaces.pid.value {
+            self.check_namespace(path, unit.namespaces.pid.span);
+            steps.push(Planned {
+                step: Step::JoinPidNamespace { path: path.clone() },
+                origin: origin(unit.namespaces.pid.span, "namespaces.pid"),
+            });
+        }
+        let cgroup = self.steps.iter().rev().find_map(|planned| match &planned.step {
+            Step::CreateCgroup { directory } if self.host.cgroups().v2.as_ref().is_some_and(|v2| directory.starts_with(&v2.mount))
+                && !directory.ends_with("jailrun-supervisor") => Some(directory.clone()),
+            _ => None,
+        });
+        let map = self.private_user.then_some(RootMap { uid, gid });
+        steps.push(Planned {
+            step: Step::Enter { namespaces, map, cgroup, time },
+            origin: Origin::Always("the split between the host and the jail"),
+        });
+        steps
+    }
+
+    fn check_namespace(&mut self, path: &Path, span: Option<Span>) {
+        if let Err(error) = self.host.look(path) {
+            self.find(
+                Diagnostic::error("E0301", format!("the namespace `{}` cannot be joined", path.display()))
+                    .at_maybe(span, crate::unit::io_reason(&error)),
+            );
+        }
+    }
+
+    pub(super) fn join_namespaces(&mut self) {
+        let namespaces = &self.unit.namespaces;
+        let joins = [
+            (Namespace::Ipc, &namespaces.ipc, "namespaces.ipc"),
+            (Namespace::Uts, &namespaces.uts, "namespaces.uts"),
+            (Namespace::Cgroup, &namespaces.cgroup, "namespaces.cgroup"),
+        ];
+        for (namespace, mode, key) in joins {
+            if let Mode::Join(path) = &mode.value {
+                self.check_namespace(path, mode.span);
+                let step = Step::JoinNamespace { namespace, path: path.clone() };
+                self.setting(step, &unspan(mode), key);
+            }
+        }
+    }
+
+    pub(super) fn names(&mut self) {
+        let unit = self.unit;
+        if unit.namespaces.uts.value != Mode::Private {
+            return;
+        }
+        let hostname = unit.hostname.clone().unwrap_or_else(|| unit.name.clone());
+        let step = Step::SetHostname { name: hostname.value.clone() };
+        self.setting(step, &unspan(&hostname), "hostname");
+        if let Some(domain) = &unit.domainname {
+            let step = Step::SetDomainname { name: domain.value.clone() };
+            self.setting(step, &unspan(domain), "domainname");
+        }
+    }
+
+    pub(super) fn supervise(&mut self) {
+        let lifecycle = &self.unit.lifecycle;
+        let step = Step::Supervise {
+            timeout: lifecycle.timeout.value.at(),
+            stop_signal: lifecycle.stop_signal.value.0,
+            stop_grace: lifecycle.stop_grace.value,
+        };
+        let span = lifecycle.timeout.span.or(lifecycle.stop_signal.span).or(lifecycle.stop_grace.span);
+        self.push(step, origin(span, "lifecycle"));
+    }
+
+    pub(super) fn open_streams(&mut self) {
+        for (fd, stream) in (0..).zip(&self.unit.process.streams) {
+            let (path, mode) = match &stream.value {
+                Stream::Inherit => continue,
+                Stream::Null if fd == 0 => ("/dev/null".into(), OpenMode::Read),
+                Stream::Null => ("/dev/null".into(), OpenMode::Append),
+                Stream::File(path) if fd == 0 => (self.resolve(path), OpenMode::Read),
+                Stream::File(path) => (self.resolve(path), OpenMode::Truncate),
+                Stream::Append(path) => (self.resolve(path), OpenMode::Append),
+            };
+            if fd == 0 && let Err(error) = self.host.look(&path) {
+                self.find(
+                    Diagnostic::error("E0301", format!("`{}` cannot be read", path.display()))
+                        .at_maybe(stream.span, crate::unit::io_reason(&error)),
+                );
+            } else if fd > 0
+                && let Some(parent) = path.parent()
+                && let Err(error) = self.host.look(parent)
+            {
+                self.find(
+                    Diagnostic::error("E0301", format!("`{}` cannot be written", path.display()))
+                        .at_maybe(stream.span, format!("its directory: {}", crate::unit::io_reason(&error))),
+                );
+            }
+            self.setting(Step::OpenStream { fd, path, mode }, &unspan(stream), "process.stdin");
+        }
+    }
+
+    pub(super) fn use_streams(&mut self) {
+        for (fd, stream) in (0..).zip(&self.unit.process.streams) {
+            if stream.value != Stream::Inherit {
+                self.setting(Step::UseStream { fd }, &unspan(stream), "process.stdin");
+            }
+        }
+    }
+
+    fn wants_terminal(&mut self) -> bool {
+        let tty = &self.unit.process.tty;
+        let has_dev = self
+            .unit
+            .root
+            .api_filesystems
+            .value
+            .contains(&crate::unit::root::ApiFilesystem::Dev);
+        match tty.value {
+            Tty::Never => false,
+            Tty::Always if !has_dev => {
+                self.find(
+                    Diagnostic::error("E0106", "a terminal needs `/dev` among `api-filesystems`")
+                        .at_maybe(tty.span, "it is one of `/dev/pts`"),
+                );
+                false
+            }
+            Tty::Always => true,
+            Tty::Auto => {
+                let streams = &self.unit.process.streams;
+                has_dev
+                    && streams.iter().take(2).all(|stream| stream.value == Stream::Inherit)
+                    && self.host.is_terminal(0)
+                    && self.host.is_terminal(1)
+            }
+        }
+    }
+
+    pub(super) fn init_and_terminal(&mut self) {
+        let process = &self.unit.process;
+        if process.init.value && self.unit.namespaces.pid.value == Mode::Private {
+            self.setting(Step::Init, &unspan(&process.init), "process.init");
+        }
+        if self.wants_terminal() {
+            let tty = unspan(&self.unit.process.tty);
+            self.setting(Step::Terminal, &tty, "process.tty");
+        }
+    }
+
+    pub(super) fn process_attributes(&mut self) {
+        let process = &self.unit.process;
+        self.setting(
+            Step::SetUmask { mask: process.umask.value.0 & 0o777 },
+            &unspan(&process.umask),
+            "process.umask",
+        );
+        let privileged = |planner: &Self, capability: usize| {
+            !planner.private_user && planner.host.capabilities() & (1 << capability) != 0
+        };
+        if let Some(nice) = &process.nice {
+            if nice.value < 0 && !privileged(self, 23) {
+                self.find(
+                    Diagnostic::error("E0309", "a negative `nice` needs CAP_SYS_NICE")
+                        .at_maybe(nice.span, "the caller does not have it"),
+                );
+            }
+            self.setting(Step::SetNice { nice: nice.value }, &unspan(nice), "process.nice");
+        }
+        if let Some(score) = &process.oom_score_adjust {
+            if score.value < 0 && !privileged(self, 24) {
+                self.find(
+                    Diagnostic::error("E0309", "a negative `oom-score-adjust` needs CAP_SYS_RESOURCE")
+                        .at_maybe(score.span, "the caller does not have it"),
+                );
+            }
+            let step = Step::SetOomScoreAdjust { score: score.value };
+            self.setting(step, &unspan(score), "process.oom-score-adjust");
+        }
+        if let Some(affinity) = &process.cpu_affinity {
+            let online = self.host.read(Path::new("/sys/devices/system/cpu/online"), 4096).unwrap_or_default();
+            let online = parse_id_set(String::from_utf8_lossy(&online).trim()).unwrap_or(IdSet(vec![0]));
+            if let Some(absent) = affinity.value.0.iter().find(|cpu| !online.0.contains(cpu)) {
+                self.find(
+                    Diagnostic::error("E0307", format!("this host has no CPU {absent}"))
+                        .at_maybe(affinity.span, format!("it has {online}")),
+                );
+            }
+            let step = Step::SetAffinity { cpus: affinity.value.to_string() };
+            self.setting(step, &unspan(affinity), "process.cpu-affinity");
+        }
+    }
+
+    pub(super) fn rlimits(&mut self) {
+        let may_raise =
+            !self.private_user && self.host.capabilities() & names::CAP_SYS_RESOURCE != 0;
+        for setting in &self.unit.limits.rlimits {
+            let limit = setting.value;
+            let name = &names::RLIMITS[limit.index];
+            let ceiling = match self.host.hard_limit(name.number) {
+                u64::MAX => Limit::Infinity,
+                ceiling => Limit::At(ceiling),
+            };
+            if setting.span.is_some() && !may_raise && exceeds(limit.hard, ceiling) {
+                let ceiling = ceiling.at().unwrap_or(u64::MAX);
+                self.find(
+                    Diagnostic::error("E0308", format!("`{}` is above the caller's own hard limit", name.key))
+                        .at_maybe(setting.span, format!("at most {ceiling}"))
+                        .help("raising it needs CAP_SYS_RESOURCE"),
+                );
+            }
+            let number = |limit: Limit<u64>| limit.at().unwrap_or(u64::MAX);
+            let step = Step::SetRlimit { index: limit.index, soft: number(limit.soft), hard: number(limit.hard) };
+            self.setting(step, &unspan(setting), "limits.rlimits.core");
+        }
+    }
+
+    /// A user of the jail by name, or a diagnostic.
+    pub(super) fn uid_of(&mut self, name: &str, span: Option<Span>) -> Option<PasswdLine> {
+        let error = |label: String| {
+            Diagnostic::error("E0303", format!("the jail has no user `{name}`")).at_maybe(span, label)
+        };
+        match self.passwd(|line| line.name == name) {
+            Ok(Some(line)) => Some(line),
+            Ok(None) => {
+                self.find(error("not in the jail's `/etc/passwd`".to_owned()));
+                None
+            }
+            Err(reason) => {
+                self.find(error(reason).help("a number needs no file"));
+                None
+            }
+        }
+    }
+
+    /// A group of the jail by name, or a diagnostic.
+    pub(super) fn gid_of(&mut self, name: &str, span: Option<Span>) -> Option<u32> {
+        let error = |label: String| {
+            Diagnostic::error("E0303", format!("the jail has no group `{name}`")).at_maybe(span, label)
+        };
+        match self.group(name) {
+            Ok(Some(gid)) => Some(gid),
+            Ok(None) => {
+                self.find(error("not in the jail's `/etc/group`".to_owned()));
+                None
+            }
+            Err(reason) => {
+                self.find(error(reason).help("a number needs no file"));
+                None
+            }
+        }
+    }
+
+    /// Names are those of the jail: this is asked before its mounts are
+    /// planned, so the files are the root's.
+    pub(super) fn user(&mut self) -> User {
+        let unit = self.unit;
+        if let Some(kind) = &unit.root.kind {
+            // The root as a view of its own, for the look-up alone.
+            use crate::unit::root::RootKind;
+            let place = match &kind.value {
+                RootKind::Host => Some(PathBuf::from("/")),
+                RootKind::Directory(path) => self.host.canonical(&self.resolve(path)).ok().map(|(path, _)| path),
+                RootKind::Tmpfs { .. } => None,
+            };
+            let place = place.map_or(super::view::Place::Memory, super::view::Place::Host);
+            self.view.mount(Path::new("/"), place, true);
+        }
+        let process = &unit.process;
+        let mut user = match &process.user.value {
+            Who::Id(0) => User { uid: 0, gid: 0, groups: Vec::new(), name: "root".into(), home: "/root".into() },
+            Who::Id(id) => match self.passwd(|line| line.uid == *id) {
+                Ok(Some(line)) => from_passwd(line),
+                _ => User { uid: *id, gid: *id, groups: Vec::new(), name: id.to_string(), home: "/".into() },
+            },
+            Who::Name(name) => match self.uid_of(name, process.user.span) {
+                Some(line) => from_passwd(line),
+                None => User { uid: 0, gid: 0, groups: Vec::new(), name: name.clone(), home: "/".into() },
+            },
+        };
+        if let Some(group) = &process.group {
+            user.gid = match &group.value {
+                Who::Id(id) => *id,
+                Who::Name(name) => self.gid_of(name, group.span).unwrap_or(user.gid),
+            };
+        }
+        for group in &process.supplementary_groups.value {
+            let gid = match &group.value {
+                Who::Id(id) => Some(*id),
+                Who::Name(name) => self.gid_of(name, group.span),
+            };
+            user.groups.extend(gid);
+        }
+        user.groups.sort_unstable();
+        user.groups.dedup();
+        if self.private_user {
+            self.refuse_unmapped(&user);
+        }
+        self.view = super::view::View::default();
+        user
+    }
+
+    fn refuse_unmapped(&mut self, user: &User) {
+        const REASON: &str = "in a user namespace without further ids there is only root";
+        let process = &self.unit.process;
+        if user.uid != 0 {
+            self.find(
+                Diagnostic::error("E0309", format!("the user {} does not exist in the jail", user.uid))
+                    .at_maybe(process.user.span, REASON)
+                    .help("run as root, or leave `user` out: root inside is the caller outside"),
+            );
+        } else if user.gid != 0 {
+            let span = process.group.as_ref().and_then(|group| group.span);
+            self.find(
+                Diagnostic::error("E0309", format!("the group {} does not exist in the jail", user.gid))
+                    .at_maybe(span, REASON),
+            );
+        } else if !user.groups.is_empty() {
+            self.find(
+                Diagnostic::error("E0309", "an ordinary user cannot set groups")
+                    .at_maybe(process.supplementary_groups.span, REASON),
+            );
+        }
+    }
+
+    pub(super) fn privileges(&mut self, user: &User) {
+        let security = &self.unit.security;
+        let capabilities = security.capabilities.value.0;
+        let ambient = security.ambient_capabilities.value.0;
+        self.warn_about_capabilities(capabilities);
+        let by = origin(security.capabilities.span, "security.capabilities");
+        self.push(Step::LimitCapabilities { keep: capabilities }, by);
+        let groups = (!self.private_user).then(|| user.groups.clone());
+        let process = &self.unit.process;
+        let span = process
+            .user
+            .span
+            .or(process.group.as_ref().and_then(|group| group.span))
+            .or(process.supplementary_groups.span);
+        self.push(Step::SetIds { uid: user.uid, gid: user.gid, groups }, origin(span, "process.user"));
+        // Another user than root keeps through execve what is ambient.
+        let permitted = if user.uid == 0 { capabilities } else { ambient };
+        self.push(Step::SetCapabilities { permitted, ambient }, by);
+        let cwd = &self.unit.process.cwd;
+        self.setting(Step::ChangeDirectory { path: cwd.value.0.clone() }, &unspan(cwd), "process.cwd");
+        let no_new = &security.no_new_privileges;
+        if no_new.value {
+            self.setting(Step::NoNewPrivileges, &unspan(no_new), "security.no-new-privileges");
+        }
+        let pass = &self.unit.process.pass_fds;
+        self.setting(Step::CloseFds { keep: pass.value.clone() }, &unspan(pass), "process.pass-fds");
+    }
+
+    fn warn_about_capabilities(&mut self, granted: u64) {
+        let span = self.unit.security.capabilities.span;
+        let is_all = granted == names::ALL_CAPABILITIES;
+        // In a user namespace of its own, capabilities reach no further.
+        if self.private_user {
+            return;
+        }
+        for (number, what) in names::DANGEROUS_CAPABILITIES {
+            let in_preset = names::DEFAULT_CAPABILITIES & (1 << number) != 0;
+            if granted & (1 << number) != 0 && !is_all && !in_preset {
+                self.find(
+                    Diagnostic::warning("W0003", format!("{} {what}", names::CAPABILITIES[*number]))
+                        .at_maybe(span, "granted here"),
+                );
+            }
+        }
+        if is_all {
+            self.find(
+                Diagnostic::warning("W0003", "with every capability the jail is no boundary")
+                    .at_maybe(span, "root inside is root outside"),
+            );
+        }
+    }
+
+    pub(super) fn command(&mut self, user: &User) {
+        let process = &self.unit.process;
+        let Some(command) = &process.command else { return };
+        let Some(program) = command.value.first() else { return };
+        // The magic links of /proc lead out of the jail.
+        if program.starts_with("/proc/") {
+            self.find(
+                Diagnostic::error("E0305", format!("`{program}` is not a program of the root"))
+                    .at_maybe(command.span, "commands are not taken from /proc"),
+            );
+        }
+        let environment = self.environment(user);
+        let step = Step::Exec { command: command.value.clone(), environment };
+        self.setting(step, &unspan(command), "the command line");
+    }
+
+    fn environment(&self, user: &User) -> Vec<(String, String)> {
+        let process = &self.unit.process;
+        let term = self
+            .host
+            .variable("TERM")
+            .filter(|term| !term.is_empty() && term.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._+".contains(&b)))
+            .unwrap_or_else(|| "dumb".to_owned());
+        let mut environment: Vec<(String, String)> = [
+            ("PATH", DEFAULT_PATH),
+            ("HOME", &user.home),
+            ("USER", &user.name),
+            ("TERM", &term),
+            ("container", "jailrun"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+        let mut set = |name: &str, value: String| {
+            match environment.iter_mut().find(|(known, _)| known == name) {
+                Some((_, old)) => *old = value,
+                None => environment.push((name.to_owned(), value)),
+            }
+        };
+        for name in &process.env_pass {
+            if let Some(value) = self.host.variable(&name.value) {
+                set(&name.value, value);
+            }
+        }
+        for (name, value) in &process.env {
+            set(name, value.value.clone());
+        }
+        environment
+    }
+
+    /// Looks for the command in the jail's tree, without running anything.
+    pub(super) fn check_command(&mut self) {
+        let Some(command) = self.unit.process.command.clone() else { return };
+        let Some(program) = command.value.first().cloned() else { return };
+        if self.unit.root.kind.is_none() || program.starts_with("/proc/") {
+            return;
+        }
+        let path = self
+            .unit
+            .process
+            .env
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map_or(DEFAULT_PATH.to_owned(), |(_, value)| value.value.clone());
+        let candidates: Vec<PathBuf> = if program.contains('/') {
+            vec![self.unit.process.cwd.value.0.join(&program)]
+        } else {
+            path.split(':').map(|directory| Path::new(directory).join(&program)).collect()
+        };
+        let mut refused = None;
+        for candidate in &candidates {
+            match self.view.walk(self.host, candidate) {
+                Ok(Walk::Found(found, Kind::File { executable: true })) => {
+                    self.check_interpreter(&command, &found, 0);
+                    return;
+                }
+                Ok(Walk::Found(_, kind)) => refused = Some((candidate.clone(), kind)),
+                _ => {}
+            }
+        }
+        let diagnostic = match refused {
+            Some((path, kind)) => {
+                let what = match kind {
+                    Kind::Directory => "a directory",
+                    Kind::File { .. } => "not executable",
+                    _ => "not a regular file",
+                };
+                Diagnostic::error("E0305", format!("`{}` cannot be run", path.display()))
+                    .at_maybe(command.span, format!("it is {what}"))
+            }
+            None if program.contains('/') => {
+                let diagnostic = Diagnostic::error("E0304", format!("`{program}` does not exist in the jail"))
+                    .at_maybe(command.span, "no such file");
+                match self.similar(&candidates[0]) {
+                    Some(near) => diagnostic.help(format!("the jail has `{near}`")),
+                    None => diagnostic,
+                }
+            }
+            None => Diagnostic::error("E0304", format!("`{program}` does not exist in the jail"))
+                .at_maybe(command.span, format!("not found in {path}")),
+        };
+        self.find(diagnostic);
+    }
+
+    fn similar(&self, path: &Path) -> Option<String> {
+        let parent = path.parent()?;
+        let name = path.file_name()?.to_str()?;
+        let behind = match self.view.walk(self.host, parent).ok()? {
+            Walk::Found(found, Kind::Directory) => self.view.behind(&found)?,
+            _ => return None,
+        };
+        let names = self.host.list(&behind).ok()?;
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        Some(parent.join(near).display().to_string())
+    }
+
+    /// A script or program is as good as the interpreter or loader it names.
+    fn check_interpreter(&mut self, command: &Setting<Vec<String>>, found: &Path, depth: u32) {
+        let Some(behind) = self.view.behind(found) else { return };
+        let Ok(head) = self.host.read(&behind, 4096) else { return };
+        let interpreter = match &head[..] {
+            [b'#', b'!', rest @ ..] => {
+                let line = rest.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
+                String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned)
+            }
+            [0x7f, b'E', b'L', b'F', ..] => elf_interpreter(&head),
+            _ => return,
+        };
+        let Some(interpreter) = interpreter else { return };
+        match self.view.walk(self.host, Path::new(&interpreter)) {
+            Ok(Walk::Found(next, Kind::File { executable: true })) if depth < 4 => {
+                self.check_interpreter(command, &next, depth + 1);
+            }
+            Ok(Walk::Found(..)) => {}
+            _ => self.find(
+                Diagnostic::error("E0306", format!("`{}` needs `{interpreter}`, which the jail does not have", found.display()))
+                    .at_maybe(command.span, "its interpreter is missing")
+                    .note("the kernel reports this as \"no such file\", naming the program"),
+            ),
+        }
+    }
+}
+
+fn from_passwd(line: PasswdLine) -> User {
+    User { uid: line.uid, gid: line.gid, groups: Vec::new(), name: line.name, home: line.home }
+}
+
+/// `PT_INTERP` of a 64-bit little-endian ELF file whose head is given.
+fn elf_interpreter(head: &[u8]) -> Option<String> {
+    let word = |offset: usize, length: usize| -> Option<u64> {
+        let bytes = head.get(offset..offset.checked_add(length)?)?;
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+    };
+    if head.get(4..6)? != [2, 1] {
+        return None;
+    }
+    let table = usize::try_from(word(32, 8)?).ok()?;
+    let size = usize::try_from(word(54, 2)?).ok()?;
+    let count = usize::try_from(word(56, 2)?).ok()?;
+    const PT_INTERP: u64 = 3;
+    (0..count.min(64)).find_map(|index| {
+        let header = table.checked_add(index.checked_mul(size)?)?;
+        if word(header, 4)? != PT_INTERP {
+            return None;
+        }
+        let start = usize::try_from(word(header + 8, 8)?).ok()?;
+        let length = usize::try_from(word(header + 32, 8)?).ok()?;
+        let text = head.get(start..start.checked_add(length)?)?;
+        let text = text.strip_suffix(&[0]).unwrap_or(text);
+        Some(String::from_utf8_lossy(text).into_owned())
+    })
+}

@@ -1,0 +1,356 @@
+//! The root file system and the kernel's file systems in it.
+
+use std::path::{Path, PathBuf};
+
+use super::step::{ExpectedMount, FsOption, MountFlags, NodeKind, Origin, Planned, Step};
+use super::view::{Place, Walk};
+use super::{Planner, origin, unspan};
+use crate::diagnostic::Diagnostic;
+use crate::host::{Host, Kind};
+use crate::names;
+use crate::unit::mounts::MountKind;
+use crate::unit::namespaces::Mode;
+use crate::unit::process::Network;
+use crate::unit::root::{ApiFilesystem, Propagation, RootKind, Switch};
+
+/// Device nodes of the host that every `/dev` has, with their numbers.
+pub(crate) const DEVICES: [(&str, u32, u32); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+const NO_SUID_DEV: MountFlags =
+    MountFlags { read_only: false, nosuid: true, nodev: true, noexec: false, noatime: false };
+const NO_SUID_DEV_EXEC: MountFlags = MountFlags { noexec: true, ..NO_SUID_DEV };
+
+/// One option with a value.
+pub(super) fn option(key: &'static str, value: impl Into<String>) -> FsOption {
+    FsOption { key, value: Some(value.into()) }
+}
+
+/// Files that fit a size when each takes one block of 16 KiB.
+pub(super) fn inodes_of(bytes: u64) -> u64 {
+    (bytes / 16_384).max(1024)
+}
+
+impl<H: Host> Planner<'_, H> {
+    /// Attaches the root; returns where.
+    pub(super) fn root(&mut self, state: &Path) -> PathBuf {
+        let with_content = self.unit.mounts.iter().any(|m| matches!(m.kind.value, MountKind::Content(_)));
+        let at = if with_content {
+            self.always(
+                Step::MountStage { at: state.to_owned() },
+                "holds the texts of `content`; the command never sees it",
+            );
+            state.join("root")
+        } else {
+            state.to_owned()
+        };
+        let root = &self.unit.root;
+        let Some(kind) = &root.kind else { return at };
+        let read_only = root.read_only.value;
+        let flags = MountFlags { read_only, ..NO_SUID_DEV };
+        let origin = origin(kind.span, "root");
+        match &kind.value {
+            RootKind::Host => {
+                self.attach_root("/".into(), &at, flags, origin);
+            }
+            RootKind::Directory(path) => {
+                let path = self.resolve(path);
+                match self.host.canonical(&path) {
+                    Ok((source, Kind::Directory)) if source.parent().is_none() => self.find(
+                        Diagnostic::error("E0202", "the root is the host's own tree")
+                            .at_maybe(kind.span, "is `/`")
+                            .help("`host = true` says so, and makes it read-only"),
+                    ),
+                    Ok((source, Kind::Directory)) => self.attach_root(source, &at, flags, origin),
+                    Ok(_) => self.find(
+                        Diagnostic::error("E0301", format!("the root `{}` is not a directory", path.display()))
+                            .at_maybe(kind.span, "not a directory"),
+                    ),
+                    Err(error) => self.find(
+                        Diagnostic::error("E0301", format!("the root `{}` cannot be used", path.display()))
+                            .at_maybe(kind.span, crate::unit::io_reason(&error)),
+                    ),
+                }
+            }
+            RootKind::Tmpfs { size, inodes, mode } => {
+                let options = vec![
+                    option("mode", format!("{:o}", mode.0)),
+                    option("size", size.0.to_string()),
+                    option("nr_inodes", inodes.unwrap_or_else(|| inodes_of(size.0)).to_string()),
+                ];
+                self.push(Step::MountRoot { at: at.clone(), options }, origin);
+                self.view.mount(Path::new("/"), Place::Memory, false);
+                self.expect("/", Some("tmpfs"), flags, false);
+            }
+        }
+        at
+    }
+
+    fn attach_root(&mut self, source: PathBuf, at: &Path, flags: MountFlags, origin: Origin) {
+        self.view.mount(Path::new("/"), Place::Host(source.clone()), flags.read_only);
+        self.expect("/", None, flags, true);
+        let propagation = Propagation::Private;
+        self.push(Step::AttachRoot { source, at: at.to_owned(), flags, propagation }, origin);
+    }
+
+    /// What holds for the root once everything is in it.
+    pub(super) fn finish_root(&mut self) {
+        let root = &self.unit.root;
+        let is_memory = matches!(root.kind.as_ref().map(|kind| &kind.value), Some(RootKind::Tmpfs { .. }));
+        if is_memory && root.read_only.value {
+            self.setting(Step::ProtectRoot, &unspan(&root.read_only), "root.read-only");
+        }
+        if root.propagation.value != Propagation::Private {
+            let propagation = root.propagation.value;
+            self.setting(Step::SetPropagation { propagation }, &unspan(&root.propagation), "root.propagation");
+        }
+        if root.switch.value == Switch::Chroot {
+            let caps = &self.unit.security.capabilities;
+            let diagnostic = Diagnostic::warning("W0002", "`switch = \"chroot\"` leaves the host's tree within reach")
+                .at_maybe(root.switch.span, "a process with CAP_SYS_CHROOT walks out of it");
+            let granted = caps.value.0 & names::CAP_SYS_CHROOT != 0;
+            self.find(if granted { diagnostic.context(caps.span, "granted here") } else { diagnostic });
+        }
+    }
+
+    pub(super) fn expect(
+        &mut self,
+        target: impl Into<PathBuf>,
+        fstype: Option<&'static str>,
+        flags: MountFlags,
+        recursive: bool,
+    ) {
+        self.expected.push(ExpectedMount { target: target.into(), fstype, flags, recursive });
+    }
+
+    /// Mounts the kernel's file systems.
+    pub(super) fn api_filesystems(&mut self) {
+        let wanted = self.unit.root.api_filesystems.clone();
+        let by = origin(wanted.span, "root.api-filesystems");
+        for api in &wanted.value {
+            let target = Path::new(api.path());
+            if !self.api_mount_point(target, by) {
+                continue;
+            }
+            match api {
+                ApiFilesystem::Proc => self.proc(target, NO_SUID_DEV_EXEC, by),
+                ApiFilesystem::Sys => {
+                    let flags = MountFlags { read_only: true, ..NO_SUID_DEV_EXEC };
+                    self.sysfs(target, flags, by);
+                }
+                ApiFilesystem::Dev => self.dev(by),
+                ApiFilesystem::Tmp => {
+                    let options = [("mode", "1777"), ("size", "10%"), ("nr_inodes", "400k")];
+                    self.memory(target, &options, NO_SUID_DEV, by);
+                }
+                ApiFilesystem::Run => {
+                    let options = [("mode", "755"), ("size", "20%"), ("nr_inodes", "800k")];
+                    self.memory(target, &options, NO_SUID_DEV, by);
+                }
+            }
+        }
+    }
+
+    /// A kernel's file system goes onto a directory of the root itself: a
+    /// link there would lead the mount, and what is written below it, astray.
+    fn api_mount_point(&mut self, target: &Path, by: Origin) -> bool {
+        let Some(behind) = self.view.behind(target) else {
+            self.push(Step::MakeNode { path: target.to_owned(), kind: NodeKind::Directory }, by);
+            self.view.make(target, NodeKind::Directory);
+            return true;
+        };
+        let at = match by {
+            Origin::Key(span) => Some(span),
+            _ => self.unit.root.kind.as_ref().and_then(|kind| kind.span),
+        };
+        let name = target.display();
+        let refuse = |found: &str| {
+            Diagnostic::error("E0311", format!("`{name}` of the root is {found}"))
+                .at_maybe(at, "must be a directory to mount on")
+                .help(format!("replace it by a directory, or leave `{name}` out of `api-filesystems`"))
+        };
+        match self.host.look(&behind) {
+            Ok(Kind::Directory) => true,
+            Ok(Kind::Link) => {
+                self.find(refuse("a symbolic link"));
+                false
+            }
+            Ok(_) => {
+                self.find(refuse("not a directory"));
+                false
+            }
+            Err(_) => self.make_on_host(target, NodeKind::Directory, at, by),
+        }
+    }
+
+    /// Plans a mount point in the root directory itself, on the host.
+    pub(super) fn make_on_host(
+        &mut self,
+        target: &Path,
+        kind: NodeKind,
+        at: Option<crate::source::Span>,
+        by: Origin,
+    ) -> bool {
+        let Some(super::view::Holder { place: Place::Host(root), .. }) = self.view.holder(Path::new("/")) else {
+            return false;
+        };
+        let name = target.display();
+        let is_host = root.parent().is_none();
+        if is_host {
+            self.find(
+                Diagnostic::error("E0204", format!("`{name}` does not exist, and the host's tree is not changed for it"))
+                    .at_maybe(at, "no such mount point")
+                    .help("mount it below `/tmp` or `/run`, or on a directory that exists"),
+            );
+            return false;
+        }
+        let path = target.strip_prefix("/").unwrap_or(target).to_owned();
+        self.find(
+            Diagnostic::warning("W0001", format!("`{}` will be created", root.join(&path).display()))
+                .at_maybe(at, "its mount point does not exist in the root"),
+        );
+        self.host_nodes.push(Planned { step: Step::MakeHostNode { root, path, kind }, origin: by });
+        self.view.make(target, kind);
+        true
+    }
+
+    fn memory(
+        &mut self,
+        target: &Path,
+        options: &[(&'static str, &'static str)],
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let options = options.iter().map(|(key, value)| option(key, *value)).collect();
+        self.new_mount("tmpfs", target, options, flags, by);
+    }
+
+    /// Plans a new file system with private propagation.
+    pub(super) fn new_mount(
+        &mut self,
+        fstype: &'static str,
+        target: &Path,
+        options: Vec<FsOption>,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let place = match fstype {
+            "proc" => Place::Kernel("/proc".into()),
+            "sysfs" => Place::Kernel("/sys".into()),
+            "devpts" | "mqueue" | "cgroup" | "cgroup2" => Place::Kernel(target.to_owned()),
+            _ => Place::Memory,
+        };
+        self.view.mount(target, place, flags.read_only);
+        self.expect(target, Some(fstype), flags, false);
+        let step = Step::Mount {
+            fstype,
+            source: fstype,
+            target: target.to_owned(),
+            options,
+            flags,
+            propagation: Propagation::Private,
+        };
+        self.push(step, by);
+    }
+
+    /// A process file system: one of the jail's pid namespace, which an
+    /// ordinary user gets only with a pid namespace of their own.
+    pub(super) fn proc(&mut self, target: &Path, flags: MountFlags, by: Origin) {
+        let own = self.unit.namespaces.pid.value != Mode::Host;
+        if self.private_user && !own {
+            self.bind_kernel("/proc", target, flags, by);
+        } else {
+            self.new_mount("proc", target, Vec::new(), flags, by);
+        }
+    }
+
+    /// The kernel's objects, which show the jail's network.
+    pub(super) fn sysfs(&mut self, target: &Path, flags: MountFlags, by: Origin) {
+        if self.private_user && self.unit.network.value == Network::Host {
+            self.bind_kernel("/sys", target, flags, by);
+        } else {
+            self.new_mount("sysfs", target, Vec::new(), flags, by);
+        }
+    }
+
+    fn bind_kernel(&mut self, source: &str, target: &Path, flags: MountFlags, by: Origin) {
+        self.view.mount(target, Place::Kernel(source.into()), flags.read_only);
+        self.expect(target, None, flags, true);
+        let step = Step::Bind {
+            source: source.into(),
+            target: target.to_owned(),
+            recursive: true,
+            flags,
+            propagation: Propagation::Private,
+        };
+        self.push(step, by);
+    }
+
+    pub(super) fn devpts(&mut self, target: &Path, by: Origin) {
+        let mut options = vec![
+            FsOption { key: "newinstance", value: None },
+            option("ptmxmode", "0666"),
+            option("mode", "0620"),
+        ];
+        // The group `tty`; an ordinary user has no such group to give.
+        if !self.private_user {
+            options.push(option("gid", "5"));
+        }
+        let flags = MountFlags { nodev: false, ..NO_SUID_DEV_EXEC };
+        self.new_mount("devpts", target, options, flags, by);
+    }
+
+    fn dev(&mut self, by: Origin) {
+        let dev = Path::new("/dev");
+        // Nothing is ever created as a device: the nodes are the host's, bound
+        // one by one, so that this mount can refuse devices like every other.
+        self.memory(dev, &[("mode", "755"), ("size", "4M"), ("nr_inodes", "64k")], NO_SUID_DEV_EXEC, by);
+        self.push(Step::BindDevices { names: DEVICES.iter().map(|(name, ..)| *name).collect() }, by);
+        for (name, ..) in DEVICES {
+            let flags = MountFlags { nodev: false, ..NO_SUID_DEV_EXEC };
+            self.expect(dev.join(name), None, flags, false);
+            self.view.mount(&dev.join(name), Place::Host(Path::new("/dev").join(name)), false);
+        }
+        let links = [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ];
+        for (name, to) in links {
+            let path = dev.join(name);
+            self.view.link(&path, to);
+            self.push(Step::MakeLink { path, to: to.to_owned() }, by);
+        }
+        let mut directory = |planner: &mut Self, name: &str| {
+            let path = dev.join(name);
+            planner.view.make(&path, NodeKind::Directory);
+            planner.push(Step::MakeNode { path: path.clone(), kind: NodeKind::Directory }, by);
+            path
+        };
+        let pts = directory(self, "pts");
+        self.devpts(&pts, by);
+        let shm = directory(self, "shm");
+        self.memory(&shm, &[("mode", "1777"), ("size", "64M"), ("nr_inodes", "64k")], NO_SUID_DEV, by);
+        // The queues belong to an ipc namespace: a shared one would hand out
+        // the host's.
+        if self.is_private(&self.unit.namespaces.ipc) {
+            let mqueue = directory(self, "mqueue");
+            self.new_mount("mqueue", &mqueue, Vec::new(), NO_SUID_DEV_EXEC, by);
+        }
+    }
+
+    /// What a path of the jail leads to, as an error of the unit where it
+    /// leads nowhere sensible.
+    pub(super) fn follow(&mut self, path: &Path, at: Option<crate::source::Span>) -> Option<Walk> {
+        match self.view.walk(self.host, path) {
+            Ok(walk) => Some(walk),
+            Err(error) => {
+                let message = format!("`{}` cannot be reached in the root", path.display());
+                self.find(Diagnostic::error("E0204", message).at_maybe(at, crate::unit::io_reason(&error)));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,559 @@
+//! The steps: plain data, one variant per kind of change to the system.
+//!
+//! A variant holds the arguments of its change and nothing that is still to be
+//! decided. What a step does, prints, needs and undoes are readings of these
+//! fields, each one exhaustive `match` elsewhere (`run::apply`, `explain`,
+//! `dry_run`).
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::unit::mounts::MountFlags;
+pub use crate::unit::namespaces::TimeOffsets;
+pub use crate::unit::root::Propagation;
+
+use crate::source::Span;
+
+/// Why a step is in the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A key of the unit asked for it.
+    Key(Span),
+    /// The default of that key, given with the value that applies.
+    Default(&'static str),
+    /// jailrun always does it, for that reason.
+    Always(&'static str),
+}
+
+/// A step with its origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// What is done.
+    pub step: Step,
+    /// Why.
+    pub origin: Origin,
+}
+
+/// A namespace that can be joined by path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Namespace {
+    /// Process ids.
+    Pid,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Host and domain name.
+    Uts,
+    /// View of the control groups.
+    Cgroup,
+    /// Network.
+    Net,
+    /// Mounts.
+    Mount,
+    /// User and group ids.
+    User,
+    /// Clocks.
+    Time,
+}
+
+impl Namespace {
+    /// Its name in `/proc/PID/ns`.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Pid => "pid",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Cgroup => "cgroup",
+            Self::Net => "net",
+            Self::Mount => "mnt",
+            Self::User => "user",
+            Self::Time => "time",
+        }
+    }
+
+    /// The long option of unshare(1) and nsenter(1).
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Mount => "mount",
+            other => other.file(),
+        }
+    }
+
+    /// The flag of clone(2).
+    pub fn flag(self) -> i32 {
+        match self {
+            Self::Pid => libc::CLONE_NEWPID,
+            Self::Ipc => libc::CLONE_NEWIPC,
+            Self::Uts => libc::CLONE_NEWUTS,
+            Self::Cgroup => libc::CLONE_NEWCGROUP,
+            Self::Net => libc::CLONE_NEWNET,
+            Self::Mount => libc::CLONE_NEWNS,
+            Self::User => libc::CLONE_NEWUSER,
+            // libc has it for the C libraries that declare it only.
+            Self::Time => 0x80,
+        }
+    }
+}
+
+/// What a mount point is made as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeKind {
+    /// A directory, mode 0755.
+    Directory,
+    /// An empty file, mode 0444.
+    File,
+}
+
+/// What is mounted somewhere, as far as the plan can say: compared with
+/// mountinfo after the pivot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExpectedMount {
+    /// Mount point inside the jail.
+    pub target: PathBuf,
+    /// File system type, where the step chooses it.
+    pub fstype: Option<&'static str>,
+    /// Flags it must have.
+    pub flags: MountFlags,
+    /// Whether mounts of the source may lie below it.
+    pub recursive: bool,
+}
+
+/// The only user that an unprivileged caller can map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootMap {
+    /// The caller's uid, which becomes 0 inside.
+    pub uid: u32,
+    /// The caller's gid, which becomes 0 inside.
+    pub gid: u32,
+}
+
+/// One option of a file system, as fsconfig(2) takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FsOption {
+    /// Name.
+    pub key: &'static str,
+    /// Value; absent for a flag.
+    pub value: Option<String>,
+}
+
+/// Other end of a standard stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// From its start.
+    Read,
+    /// Created if missing, emptied.
+    Truncate,
+    /// Created if missing, written at its end.
+    Append,
+}
+
+/// One change to the system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    // On the host, before the clone.
+    /// Makes the directory for journals, which is also where the root is
+    /// attached in the jail's mount namespace.
+    MakeStateDirectory {
+        /// The directory, mode 0700.
+        path: PathBuf,
+    },
+    /// Takes the lock of the jail's name and writes the journal from which a
+    /// killed launch is reclaimed.
+    Journal {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Makes a mount point that the root directory lacks, on the host.
+    MakeHostNode {
+        /// The root directory.
+        root: PathBuf,
+        /// Path below it, without links.
+        path: PathBuf,
+        /// File or directory; missing parents are directories.
+        kind: NodeKind,
+    },
+    /// Makes a symbolic link in the root directory, on the host.
+    MakeHostLink {
+        /// The root directory.
+        root: PathBuf,
+        /// Path below it, without links.
+        path: PathBuf,
+        /// What it points to.
+        to: String,
+    },
+    /// Makes a control group.
+    CreateCgroup {
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// Hands controllers of a v2 group to its children.
+    EnableControllers {
+        /// The group's directory.
+        directory: PathBuf,
+        /// Their names.
+        controllers: Vec<&'static str>,
+    },
+    /// Writes a file of a control group and reads it back.
+    SetLimit {
+        /// The file.
+        file: PathBuf,
+        /// The text written.
+        value: String,
+        /// Words that one line of the file must hold afterwards.
+        expect: String,
+    },
+    /// Moves jailrun itself into a v2 group.
+    MoveSupervisor {
+        /// The group's directory.
+        directory: PathBuf,
+    },
+    /// Ends the whole jail when its v1 memory group runs out.
+    KillOnOom {
+        /// The group's directory.
+        directory: PathBuf,
+    },
+    /// Opens the other end of a standard stream.
+    OpenStream {
+        /// 0, 1 or 2.
+        fd: i32,
+        /// The host's file.
+        path: PathBuf,
+        /// How.
+        mode: OpenMode,
+    },
+    /// Says how the jail is ended.
+    Supervise {
+        /// After that time.
+        timeout: Option<Duration>,
+        /// With that signal.
+        stop_signal: i32,
+        /// And SIGKILL that much later.
+        stop_grace: Duration,
+    },
+    /// Makes the jail's first process one of another pid namespace.
+    JoinPidNamespace {
+        /// The namespace's file.
+        path: PathBuf,
+    },
+    /// Clones the jail's first process into its namespaces.
+    Enter {
+        /// The new ones; always with the mount namespace.
+        namespaces: Vec<Namespace>,
+        /// Id map, written in a private user namespace.
+        map: Option<RootMap>,
+        /// The v2 group it is born in.
+        cgroup: Option<PathBuf>,
+        /// Clocks of a private time namespace.
+        time: Option<TimeOffsets>,
+    },
+
+    // In the jail's first process.
+    /// Joins a v1 control group.
+    JoinCgroup {
+        /// Its directory.
+        directory: PathBuf,
+    },
+    /// Leaves the caller's session and its terminal.
+    NewSession,
+    /// Leaves the caller's session keyring.
+    NewKeyring,
+    /// Joins a namespace by its file.
+    JoinNamespace {
+        /// Which.
+        namespace: Namespace,
+        /// The namespace's file.
+        path: PathBuf,
+    },
+    /// Makes the group the process is in the root of what it sees.
+    NewCgroupNamespace,
+    /// Stops mounts from spreading to the host.
+    PrivateMounts,
+    /// Sets the host name.
+    SetHostname {
+        /// The name.
+        name: String,
+    },
+    /// Sets the NIS domain name.
+    SetDomainname {
+        /// The name.
+        name: String,
+    },
+    /// Brings loopback up.
+    LoopbackUp,
+    /// Mounts a file system in memory over the state directory, to hold the
+    /// texts of `content` mounts and the directory `root`.
+    MountStage {
+        /// The state directory.
+        at: PathBuf,
+    },
+    /// Writes a text into the stage.
+    WriteContent {
+        /// The file.
+        path: PathBuf,
+        /// The text.
+        text: String,
+    },
+    /// Attaches a tree of the host as the root.
+    AttachRoot {
+        /// The tree.
+        source: PathBuf,
+        /// Where.
+        at: PathBuf,
+        /// Its flags, with all mounts below.
+        flags: MountFlags,
+        /// Its propagation type.
+        propagation: Propagation,
+    },
+    /// Mounts a file system in memory as the root.
+    MountRoot {
+        /// Where.
+        at: PathBuf,
+        /// Its options.
+        options: Vec<FsOption>,
+    },
+    /// Makes a mount point in what has been mounted so far.
+    MakeNode {
+        /// Path inside the jail, without links.
+        path: PathBuf,
+        /// File or directory; missing parents are directories.
+        kind: NodeKind,
+    },
+    /// Makes a symbolic link in what has been mounted so far.
+    MakeLink {
+        /// Path inside the jail, without links.
+        path: PathBuf,
+        /// What it points to.
+        to: String,
+    },
+    /// Mounts a new file system.
+    Mount {
+        /// Its type.
+        fstype: &'static str,
+        /// Its name in mountinfo.
+        source: &'static str,
+        /// Mount point inside the jail, without links.
+        target: PathBuf,
+        /// Its options.
+        options: Vec<FsOption>,
+        /// Its flags.
+        flags: MountFlags,
+        /// Its propagation type.
+        propagation: Propagation,
+    },
+    /// Binds a file or directory of the host.
+    Bind {
+        /// The host's path, without links.
+        source: PathBuf,
+        /// Mount point inside the jail, without links.
+        target: PathBuf,
+        /// With the mounts below the source.
+        recursive: bool,
+        /// Its flags, with all mounts below.
+        flags: MountFlags,
+        /// Its propagation type.
+        propagation: Propagation,
+    },
+    /// Binds device nodes of the host into `/dev`.
+    BindDevices {
+        /// Their names.
+        names: Vec<&'static str>,
+    },
+    /// Hides a path.
+    Mask {
+        /// Path inside the jail.
+        target: PathBuf,
+        /// A directory is hidden by an empty one, a file by `/dev/null`.
+        kind: NodeKind,
+    },
+    /// Makes a part of the jail read-only.
+    ProtectPath {
+        /// Path inside the jail.
+        target: PathBuf,
+    },
+    /// Sets the propagation type of the root's mounts for good.
+    SetPropagation {
+        /// The type.
+        propagation: Propagation,
+    },
+    /// Makes a fresh root file system read-only after it has been filled.
+    ProtectRoot,
+    /// Makes the attached tree the root and detaches the old one.
+    Pivot {
+        /// Where it is attached.
+        at: PathBuf,
+    },
+    /// Enters the attached tree with chroot(2) alone.
+    Chroot {
+        /// Where it is attached.
+        at: PathBuf,
+    },
+    /// Compares the jail's mountinfo with the plan.
+    VerifyMounts {
+        /// What must be there, and nothing else.
+        expected: Vec<ExpectedMount>,
+    },
+    /// Splits off the command from an init of jailrun's own.
+    Init,
+    /// Gives the command a terminal of its own.
+    Terminal,
+    /// Puts an opened stream in its place.
+    UseStream {
+        /// 0, 1 or 2.
+        fd: i32,
+    },
+    /// Sets the mask of permission bits.
+    SetUmask {
+        /// The mask.
+        mask: u32,
+    },
+    /// Sets the nice value.
+    SetNice {
+        /// The value.
+        nice: i32,
+    },
+    /// Sets the badness added for the out-of-memory killer.
+    SetOomScoreAdjust {
+        /// The amount.
+        score: i32,
+    },
+    /// Sets the CPUs it starts on.
+    SetAffinity {
+        /// The CPUs, as `0-3,6`.
+        cpus: String,
+    },
+    /// Sets a resource limit.
+    SetRlimit {
+        /// Index into `names::RLIMITS`.
+        index: usize,
+        /// Soft limit; `u64::MAX` is none.
+        soft: u64,
+        /// Hard limit; `u64::MAX` is none.
+        hard: u64,
+    },
+    /// Gives up capabilities for good, also for programs executed later.
+    LimitCapabilities {
+        /// The set that is kept.
+        keep: u64,
+    },
+    /// Becomes a user.
+    SetIds {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Further groups; `None` where the user namespace denies the call.
+        groups: Option<Vec<u32>>,
+    },
+    /// Sets the capabilities the command starts with.
+    SetCapabilities {
+        /// Permitted and effective.
+        permitted: u64,
+        /// Kept by a user other than root.
+        ambient: u64,
+    },
+    /// Goes to the working directory.
+    ChangeDirectory {
+        /// Path inside the jail.
+        path: PathBuf,
+    },
+    /// Rules out gaining privileges.
+    NoNewPrivileges,
+    /// Closes every descriptor above 2.
+    CloseFds {
+        /// Except these.
+        keep: Vec<i32>,
+    },
+    /// Becomes the command.
+    Exec {
+        /// The command and its arguments.
+        command: Vec<String>,
+        /// Its whole environment.
+        environment: Vec<(String, String)>,
+    },
+}
+
+impl Step {
+    /// The step that takes this one back, for those that outlive the jail.
+    pub fn undo(&self) -> Option<Undo> {
+        match self {
+            Self::CreateCgroup { directory } => Some(Undo::RemoveCgroup(directory.clone())),
+            Self::Journal { path } => Some(Undo::RemoveJournal(path.clone())),
+            Self::MakeStateDirectory { path } => Some(Undo::RemoveStateDirectory(path.clone())),
+            // Only after a failed launch: once a jail has run, another one may
+            // have mounted on the same path, which removing it would unmount.
+            Self::MakeHostNode { root, path, .. } | Self::MakeHostLink { root, path, .. } => {
+                Some(Undo::RemoveNode { root: root.clone(), path: path.clone() })
+            }
+            // The controllers stay handed out: other groups may use them.
+            Self::EnableControllers { .. } => None,
+            // Undone by writing the group's own end.
+            Self::SetLimit { .. } | Self::KillOnOom { .. } => None,
+            // The group it came from may hand out controllers by then.
+            Self::MoveSupervisor { .. } => None,
+            // The supervisor's own, gone with its process.
+            Self::OpenStream { .. } | Self::Supervise { .. } | Self::JoinPidNamespace { .. } => None,
+            // The kernel takes back everything that lives in a namespace or a
+            // process when the last process is gone.
+            Self::Enter { .. }
+            | Self::JoinCgroup { .. }
+            | Self::NewSession
+            | Self::NewKeyring
+            | Self::JoinNamespace { .. }
+            | Self::NewCgroupNamespace
+            | Self::PrivateMounts
+            | Self::SetHostname { .. }
+            | Self::SetDomainname { .. }
+            | Self::LoopbackUp
+            | Self::MountStage { .. }
+            | Self::WriteContent { .. }
+            | Self::AttachRoot { .. }
+            | Self::MountRoot { .. }
+            | Self::MakeNode { .. }
+            | Self::MakeLink { .. }
+            | Self::Mount { .. }
+            | Self::Bind { .. }
+            | Self::BindDevices { .. }
+            | Self::Mask { .. }
+            | Self::ProtectPath { .. }
+            | Self::SetPropagation { .. }
+            | Self::ProtectRoot
+            | Self::Pivot { .. }
+            | Self::Chroot { .. }
+            | Self::VerifyMounts { .. }
+            | Self::Init
+            | Self::Terminal
+            | Self::UseStream { .. }
+            | Self::SetUmask { .. }
+            | Self::SetNice { .. }
+            | Self::SetOomScoreAdjust { .. }
+            | Self::SetAffinity { .. }
+            | Self::SetRlimit { .. }
+            | Self::LimitCapabilities { .. }
+            | Self::SetIds { .. }
+            | Self::SetCapabilities { .. }
+            | Self::ChangeDirectory { .. }
+            | Self::NoNewPrivileges
+            | Self::CloseFds { .. }
+            | Self::Exec { .. } => None,
+        }
+    }
+}
+
+/// Taking back what outlives the jail. The journal holds these, so that the
+/// next launch or `jailrun gc` does what a killed supervisor could not.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// Kills what is in the group and removes it.
+    RemoveCgroup(PathBuf),
+    /// Removes the journal, which also gives up the name.
+    RemoveJournal(PathBuf),
+    /// Removes the state directory when no other jail is in it.
+    RemoveStateDirectory(PathBuf),
+    /// Removes a mount point that a failed launch has made.
+    RemoveNode {
+        /// The root directory.
+        root: PathBuf,
+        /// Path below it.
+        path: PathBuf,
+    },
+}

@@ -1,0 +1,199 @@
+//! The jail's tree as it will be: the root and the mounts planned so far, so
+//! that a path inside can be followed before anything is mounted.
+
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsString;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use super::step::NodeKind;
+use crate::host::{Host, Kind};
+
+/// Where a part of the jail's tree comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A path of the host, without links.
+    Host(PathBuf),
+    /// Memory: empty but for what the plan makes in it.
+    Memory,
+    /// The kernel: looks like the host's path, and nothing can be made in it.
+    Kernel(PathBuf),
+}
+
+#[derive(Clone, Debug)]
+struct Layer {
+    order: usize,
+    place: Place,
+    read_only: bool,
+    is_root: bool,
+}
+
+/// The tree so far.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    layers: HashMap<PathBuf, Layer>,
+    made: HashMap<PathBuf, Made>,
+}
+
+#[derive(Clone, Debug)]
+enum Made {
+    Node(NodeKind),
+    Link(String),
+}
+
+/// Where a path of the jail leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Walk {
+    /// To something; the path is without links.
+    Found(PathBuf, Kind),
+    /// To nothing; the path is without links as far as it exists.
+    Missing(PathBuf),
+}
+
+/// What holds a path that is to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Where it comes from.
+    pub place: Place,
+    /// Whether it was mounted read-only.
+    pub read_only: bool,
+    /// Whether it is the root itself, not a mount in it.
+    pub is_root: bool,
+}
+
+impl View {
+    /// Adds a mount over a path without links.
+    pub fn mount(&mut self, target: &Path, place: Place, read_only: bool) {
+        let order = self.layers.len();
+        self.made.retain(|path, _| !path.starts_with(target) || path == target);
+        let is_root = order == 0;
+        self.layers.insert(target.to_owned(), Layer { order, place, read_only, is_root });
+    }
+
+    /// Adds a file or directory that the plan makes, with its parents.
+    pub fn make(&mut self, path: &Path, kind: NodeKind) {
+        self.made.insert(path.to_owned(), Made::Node(kind));
+        for parent in path.ancestors().skip(1) {
+            self.made.entry(parent.to_owned()).or_insert(Made::Node(NodeKind::Directory));
+        }
+    }
+
+    /// Adds a symbolic link that the plan makes.
+    pub fn link(&mut self, path: &Path, to: &str) {
+        self.made.insert(path.to_owned(), Made::Link(to.to_owned()));
+    }
+
+    /// The mount that holds a path: the latest over it or one of its parents.
+    pub fn holder(&self, path: &Path) -> Option<Holder> {
+        let (_, layer) = self.layer(path)?;
+        Some(Holder { place: layer.place.clone(), read_only: layer.read_only, is_root: layer.is_root })
+    }
+
+    fn layer<'a>(&'a self, path: &'a Path) -> Option<(&'a Path, &'a Layer)> {
+        path.ancestors()
+            .filter_map(|ancestor| Some((ancestor, self.layers.get(ancestor)?)))
+            .max_by_key(|(_, layer)| layer.order)
+    }
+
+    /// The host's path behind a path of the jail without links; `None` where
+    /// there is only memory.
+    pub fn behind(&self, path: &Path) -> Option<PathBuf> {
+        let (target, layer) = self.layer(path)?;
+        let below = path.strip_prefix(target).ok()?;
+        match &layer.place {
+            Place::Host(base) | Place::Kernel(base) if below.as_os_str().is_empty() => Some(base.clone()),
+            Place::Host(base) | Place::Kernel(base) => Some(base.join(below)),
+            Place::Memory => None,
+        }
+    }
+
+    fn look(&self, host: &impl Host, path: &Path) -> io::Result<Kind> {
+        match self.made.get(path) {
+            Some(Made::Node(NodeKind::Directory)) => return Ok(Kind::Directory),
+            Some(Made::Node(NodeKind::File)) => return Ok(Kind::File { executable: false }),
+            Some(Made::Link(_)) => return Ok(Kind::Link),
+            None => {}
+        }
+        match self.behind(path) {
+            Some(behind) => host.look(&behind),
+            None if self.layers.contains_key(path) => Ok(Kind::Directory),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn read_link(&self, host: &impl Host, path: &Path) -> io::Result<PathBuf> {
+        if let Some(Made::Link(to)) = self.made.get(path) {
+            return Ok(to.into());
+        }
+        match self.behind(path) {
+            Some(behind) => host.read_link(&behind),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Follows a path as a process of the jail would.
+    pub fn walk(&self, host: &impl Host, path: &Path) -> io::Result<Walk> {
+        // Most paths have no link on the way, which one call tells.
+        if !self.made.contains_key(path)
+            && let Some(behind) = self.behind(path)
+            && let Ok((same, kind)) = host.canonical(&behind)
+            && same == behind
+        {
+            return Ok(Walk::Found(path.to_owned(), kind));
+        }
+        let mut current = PathBuf::from("/");
+        let mut kind = Kind::Directory;
+        let mut rest: VecDeque<OsString> = names(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                current.pop();
+                continue;
+            }
+            if kind != Kind::Directory {
+                return Err(io::Error::from(io::ErrorKind::NotADirectory));
+            }
+            let next = current.join(&name);
+            match self.look(host, &next) {
+                Ok(Kind::Link) => {
+                    links += 1;
+                    if links > 40 {
+                        return Err(io::Error::other("too many levels of links"));
+                    }
+                    let to = self.read_link(host, &next)?;
+                    if to.is_absolute() {
+                        current = "/".into();
+                    }
+                    for name in names(&to).into_iter().rev() {
+                        rest.push_front(name);
+                    }
+                    kind = Kind::Directory;
+                }
+                Ok(found) => {
+                    kind = found;
+                    current = next;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if rest.iter().any(|name| name == "..") {
+                        return Err(error);
+                    }
+                    let missing = rest.iter().fold(next, |path, name| path.join(name));
+                    return Ok(Walk::Missing(missing));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let kind = if current.parent().is_none() { Kind::Directory } else { self.look(host, &current)? };
+        Ok(Walk::Found(current, kind))
+    }
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        })
+        .collect()
+}

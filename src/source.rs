@@ -1,0 +1,100 @@
+//! The texts a unit is read from, and positions in them.
+//!
+//! A [`Span`] names its source, so that a value may come from a file, from a
+//! `--set` on the command line, or from any further file, and still be quoted.
+
+use std::ops::Range;
+
+/// Byte range in one of the [`Sources`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Index into [`Sources`].
+    pub source: u16,
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// Range usable for slicing the source's text.
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// One text with the name under which users know it.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Path as the user gave it, or `--set`.
+    pub name: String,
+    /// The whole text.
+    pub text: String,
+}
+
+/// Every text that took part in one unit.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    list: Vec<Source>,
+}
+
+/// Line and column, both counted from 1; the column counts characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Line number.
+    pub line: usize,
+    /// Column in characters.
+    pub column: usize,
+}
+
+impl Sources {
+    /// Adds a text and returns its index.
+    pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> u16 {
+        self.list.push(Source { name: name.into(), text: text.into() });
+        u16::try_from(self.list.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// Source number `index`.
+    pub fn get(&self, index: u16) -> &Source {
+        &self.list[usize::from(index)]
+    }
+
+    /// Text below a span.
+    pub fn text(&self, span: Span) -> &str {
+        self.get(span.source).text.get(span.range()).unwrap_or("")
+    }
+
+    /// Line and column of a span's first byte.
+    pub fn position(&self, span: Span) -> Position {
+        let text = &self.get(span.source).text;
+        let before = text.get(..span.start as usize).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Position {
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+
+    /// `web.toml:14`, or for a command-line value the argument itself.
+    pub fn place(&self, span: Span) -> String {
+        let source = self.get(span.source);
+        if source.name == "--set" {
+            return format!("--set {}", source.text);
+        }
+        format!("{}:{}", source.name, self.position(span).line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_lines_and_characters() {
+        let mut sources = Sources::default();
+        let source = sources.add("a.toml", "x = 1\nüü = 2\n");
+        let span = Span { source, start: 11, end: 12 };
+        assert_eq!(sources.position(span), Position { line: 2, column: 4 });
+        assert_eq!(sources.place(span), "a.toml:2");
+    }
+}

@@ -1,0 +1,457 @@
+//! The system calls that nix lacks. The only module with `unsafe`.
+//!
+//! Each function is one call, takes and returns values, and decides nothing.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+
+/// Result of a system call.
+pub type Result<T> = std::result::Result<T, Errno>;
+
+/// `mount_attr` of mount_setattr(2), which libc lacks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MountAttr {
+    /// `MOUNT_ATTR_*` to set.
+    pub set: u64,
+    /// `MOUNT_ATTR_*` to clear.
+    pub clear: u64,
+    /// `MS_PRIVATE` and its siblings, or 0.
+    pub propagation: u64,
+    /// User namespace of an idmapped mount.
+    pub userns_fd: u64,
+}
+
+/// Constants of the mount API that libc lacks; `linux/mount.h`.
+#[allow(missing_docs)]
+pub mod mount {
+    pub const OPEN_TREE_CLONE: u32 = 1;
+    pub const AT_RECURSIVE: u32 = 0x8000;
+    pub const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x4;
+    pub const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+    pub const FSCONFIG_SET_FLAG: u32 = 0;
+    pub const FSCONFIG_SET_STRING: u32 = 1;
+    pub const FSCONFIG_CMD_CREATE: u32 = 6;
+    pub const ATTR_RDONLY: u64 = 0x1;
+    pub const ATTR_NOSUID: u64 = 0x2;
+    pub const ATTR_NODEV: u64 = 0x4;
+    pub const ATTR_NOEXEC: u64 = 0x8;
+    pub const ATTR_ATIME: u64 = 0x70;
+    pub const ATTR_NOATIME: u64 = 0x10;
+}
+
+fn c_path(path: &Path) -> Result<CString> {
+    use std::os::unix::ffi::OsStrExt as _;
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+fn owned(raw: libc::c_long) -> Result<OwnedFd> {
+    let raw = Errno::result(raw)?;
+    let raw = RawFd::try_from(raw).map_err(|_| Errno::EBADF)?;
+    // SAFETY: the kernel has just returned this descriptor; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
+/// Which side of a clone the caller is on.
+#[derive(Debug)]
+pub enum Cloned {
+    /// In the new process.
+    Child,
+    /// In the old one, with the child's pid and pidfd.
+    Parent(libc::pid_t, OwnedFd),
+}
+
+/// clone3(2) without shared memory: a fork into new namespaces, with a pidfd.
+/// The caller must be single-threaded.
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let into_cgroup = if cgroup.is_some() { libc::CLONE_INTO_CGROUP as u64 } else { 0 };
+    let arguments = libc::clone_args {
+        flags: flags | libc::CLONE_PIDFD as u64 | into_cgroup,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: cgroup.map_or(0, |fd| fd.as_raw_fd() as u64),
+    };
+    // SAFETY: without CLONE_VM the child gets a copy of this single-threaded
+    // process, as after fork(2); the arguments outlive the call.
+    let pid = unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
+    };
+    match Errno::result(pid)? {
+        0 => Ok(Cloned::Child),
+        pid => {
+            let pid = libc::pid_t::try_from(pid).map_err(|_| Errno::ERANGE)?;
+            // SAFETY: CLONE_PIDFD has stored a new descriptor there.
+            Ok(Cloned::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+        }
+    }
+}
+
+/// pidfd_send_signal(2).
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: no pointer but a null one, which the call allows.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// open_tree(2) of a descriptor: a detached copy of the mount below it.
+pub fn open_tree_clone(at: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
+    let flags = mount::OPEN_TREE_CLONE
+        | libc::O_CLOEXEC as u32
+        | libc::AT_EMPTY_PATH as u32
+        | if recursive { mount::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a literal that outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), c"".as_ptr(), flags) })
+}
+
+/// move_mount(2) from a descriptor onto a descriptor.
+pub fn move_mount(from: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
+    let flags = mount::MOVE_MOUNT_F_EMPTY_PATH | mount::MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are literals that outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            from.as_raw_fd(),
+            c"".as_ptr(),
+            onto.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// mount_setattr(2) of a descriptor.
+pub fn mount_setattr(at: BorrowedFd<'_>, recursive: bool, attr: &MountAttr) -> Result<()> {
+    let flags = libc::AT_EMPTY_PATH as u32 | if recursive { mount::AT_RECURSIVE } else { 0 };
+    // SAFETY: the structure has the size that is passed, and outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            at.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// fsopen(2).
+pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
+    const FSOPEN_CLOEXEC: u32 = 1;
+    // SAFETY: the name outlives the call.
+    owned(unsafe { libc::syscall(libc::SYS_fsopen, fstype.as_ptr(), FSOPEN_CLOEXEC) })
+}
+
+/// fsconfig(2) with a key and a string, or a flag without one.
+pub fn fsconfig_set(fs: BorrowedFd<'_>, key: &CStr, value: Option<&CStr>) -> Result<()> {
+    let command =
+        if value.is_some() { mount::FSCONFIG_SET_STRING } else { mount::FSCONFIG_SET_FLAG };
+    let value = value.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: key and value are NUL-terminated or null and outlive the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_fsconfig, fs.as_raw_fd(), command, key.as_ptr(), value, 0)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// fsconfig(2) `FSCONFIG_CMD_CREATE`.
+pub fn fsconfig_create(fs: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the command takes no key and no value.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_fsconfig,
+            fs.as_raw_fd(),
+            mount::FSCONFIG_CMD_CREATE,
+            std::ptr::null::<libc::c_char>(),
+            std::ptr::null::<libc::c_char>(),
+            0,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// fsmount(2): a detached mount with `MOUNT_ATTR_*`.
+pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
+    const FSMOUNT_CLOEXEC: u32 = 1;
+    // SAFETY: no pointer is passed.
+    owned(unsafe { libc::syscall(libc::SYS_fsmount, fs.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
+}
+
+/// openat2(2) with `RESOLVE_*`, always close-on-exec.
+pub fn openat2(at: BorrowedFd<'_>, path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
+    openat2_raw(at.as_raw_fd(), path, flags, resolve)
+}
+
+/// openat2(2) of an absolute path.
+pub fn open2(path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
+    openat2_raw(libc::AT_FDCWD, path, flags, resolve)
+}
+
+fn openat2_raw(at: RawFd, path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: open_how is plain data for which all zeroes is a valid value.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.resolve = resolve;
+    // SAFETY: path and structure outlive the call; the size is the structure's.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            at,
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    })
+}
+
+/// prctl(2) with up to two arguments.
+pub fn prctl(option: i32, argument: u64, second: u64) -> Result<i32> {
+    // SAFETY: the options used take integers, no pointers.
+    Errno::result(unsafe { libc::prctl(option, argument, second, 0_u64, 0_u64) })
+}
+
+/// Sets effective, permitted and inheritable capabilities, capset(2).
+pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let half = |set: u64, high: bool| (if high { set >> 32 } else { set & 0xffff_ffff }) as u32;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let data: [[u32; 3]; 2] = [false, true]
+        .map(|high| [half(effective, high), half(permitted, high), half(inheritable, high)]);
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
+/// Effective capabilities of this process, capget(2).
+pub fn effective_capabilities() -> Result<u64> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header: [u32; 2] = [VERSION_3, 0];
+    let mut data = [[0_u32; 3]; 2];
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) };
+    Errno::result(result)?;
+    Ok(u64::from(data[0][0]) | u64::from(data[1][0]) << 32)
+}
+
+/// Sets a resource limit of this process, prlimit(2); `u64::MAX` is none.
+pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
+    let limit: [u64; 2] = [soft, hard];
+    // SAFETY: the limit has the layout of rlimit64 and outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), std::ptr::null::<u64>())
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Soft and hard resource limit of this process, prlimit(2).
+pub fn getrlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = [0_u64; 2];
+    // SAFETY: the limit has the layout of rlimit64 and outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u64>(), limit.as_mut_ptr())
+    };
+    Errno::result(result).map(|_| (limit[0], limit[1]))
+}
+
+/// close_range(2): closes, or only marks close-on-exec.
+pub fn close_range(first: u32, last: u32, mark_only: bool) -> Result<()> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    let flags = if mark_only { CLOSE_RANGE_CLOEXEC } else { 0 };
+    // SAFETY: no pointer is passed; callers are about to exec or own no fd above.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
+}
+
+/// Raw setresuid, setresgid and setgroups: the C library's would also tell
+/// other threads, of which there are none.
+pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
+    if let Some(groups) = groups {
+        // SAFETY: pointer and length describe the slice.
+        let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+        Errno::result(result)?;
+    }
+    // SAFETY: no pointer is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: no pointer is passed.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// setdomainname(2).
+pub fn set_domain_name(name: &str) -> Result<()> {
+    // SAFETY: pointer and length describe the string.
+    let result =
+        unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) };
+    Errno::result(result).map(drop)
+}
+
+/// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new session keyring.
+pub fn new_session_keyring() -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+    };
+    Errno::result(result).map(drop)
+}
+
+/// The raw getcwd(2): a directory outside the root is `(unreachable)…`, where
+/// the C library would answer ENOENT.
+pub fn getcwd_is_reachable() -> Result<bool> {
+    let mut buffer = [0_u8; 4096];
+    // SAFETY: pointer and length describe the buffer.
+    let result =
+        unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    Errno::result(result).map(|_| buffer[0] == b'/')
+}
+
+/// Brings the loopback interface of this network namespace up; the kernel
+/// gives it 127.0.0.1 and ::1 by itself.
+pub fn loopback_up() -> Result<()> {
+    // SAFETY: no pointer is passed.
+    let socket = owned(i64::from(unsafe {
+        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
+    }) as libc::c_long)?;
+    // SAFETY: ifreq is plain data for which all zeroes is a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request outlives the call and names an interface.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    Errno::result(result).map(drop)
+}
+
+/// Opens the other end of a pseudo-terminal by descriptor, without a path
+/// (`TIOCGPTPEER`), after unlocking it.
+pub fn open_terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let unlocked: libc::c_int = 0;
+    // SAFETY: the argument points to an int that outlives the call.
+    let result = unsafe {
+        libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlocked)
+    };
+    Errno::result(result)?;
+    // SAFETY: the argument is a set of open flags, not a pointer.
+    let peer = unsafe {
+        libc::ioctl(
+            master.as_raw_fd(),
+            libc::TIOCGPTPEER as _,
+            libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC,
+        )
+    };
+    owned(libc::c_long::from(peer))
+}
+
+/// Makes a terminal the controlling one of this session (`TIOCSCTTY`).
+pub fn take_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: the argument is an integer.
+    Errno::result(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY as _, 0) }).map(drop)
+}
+
+/// Copies the window size from one terminal to another.
+pub fn copy_window_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the structure outlives the call.
+    Errno::result(unsafe { libc::ioctl(from.as_raw_fd(), libc::TIOCGWINSZ as _, &raw mut size) })?;
+    // SAFETY: the structure outlives the call.
+    Errno::result(unsafe { libc::ioctl(to.as_raw_fd(), libc::TIOCSWINSZ as _, &raw const size) })
+        .map(drop)
+}
+
+/// Borrows a descriptor by number: one of the standard three, or one that the
+/// caller of the program passed.
+pub fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD takes no argument and tells whether the number is open.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_GETFD) })?;
+    // SAFETY: just seen to be open; the numbers in question are never closed
+    // before execve.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// dup2(2) without close-on-exec.
+pub fn dup2(from: BorrowedFd<'_>, to: RawFd) -> Result<()> {
+    // SAFETY: replacing a standard stream by number is the purpose.
+    Errno::result(unsafe { libc::dup2(from.as_raw_fd(), to) }).map(drop)
+}
+
+/// Clears close-on-exec.
+pub fn keep_on_exec(fd: RawFd) -> Result<()> {
+    // SAFETY: F_SETFD takes an integer.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }).map(drop)
+}
+
+/// execve(2). Returns only on failure.
+pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: both lists are null-terminated arrays of NUL-terminated strings.
+    unsafe { libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    Errno::last()
+}
+
+/// Ends this process at once, without running destructors.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// Whether the kernel started this program with more privileges than its
+/// caller has (`AT_SECURE`): set-user-id, set-group-id or file capabilities.
+pub fn started_with_privileges() -> bool {
+    // SAFETY: getauxval takes an integer.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Sends bytes with one descriptor over a unix socket.
+pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let fds = [fd.as_raw_fd()];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[std::io::IoSlice::new(b"t")],
+        &[ControlMessage::ScmRights(&fds)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map(drop)
+}
+
+/// Takes ownership of a descriptor that was received over a socket.
+pub fn own(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has installed it for this process alone.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Whether an extended attribute holds `1`, getxattr(2).
+pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
+    let Ok(path) = c_path(path) else { return false };
+    let mut value = [0_u8; 2];
+    // SAFETY: path and name are NUL-terminated; the buffer has the length given.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    length == 1 && value[0] == b'1'
+}

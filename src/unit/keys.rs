@@ -1,0 +1,216 @@
+//! The table of keys: the one place that says which keys exist, what they
+//! take, what holds when they are absent, and what they mean.
+//!
+//! Decoding refuses what is not here, suggestions search here, `--dry-run`
+//! lists defaults from here, and `jailrun.toml(5)` is generated from here.
+
+/// One key of the unit file.
+#[derive(Debug)]
+pub struct Key {
+    /// The table that holds it, `""` for the top level.
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// What it takes, in words.
+    pub takes: &'static str,
+    /// What holds when it is absent, as one would write it; `""` for nothing.
+    pub default: &'static str,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// One table of the unit file.
+#[derive(Debug)]
+pub struct TableKey {
+    /// Dotted name, `""` for the top level.
+    pub name: &'static str,
+    /// Whether it is written `[[name]]`, once per entry.
+    pub repeated: bool,
+    /// What it holds.
+    pub doc: &'static str,
+}
+
+/// Keys of one table.
+pub fn of(table: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
+    KEYS.iter().filter(move |key| key.table == table)
+}
+
+/// The key of that table and name.
+pub fn find(table: &str, name: &str) -> Option<&'static Key> {
+    of(table).find(|key| key.name == name)
+}
+
+const fn key(
+    table: &'static str,
+    name: &'static str,
+    takes: &'static str,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
+    Key { table, name, takes, default, doc }
+}
+
+const fn table(name: &'static str, doc: &'static str) -> TableKey {
+    TableKey { name, repeated: false, doc }
+}
+
+/// Every table, in the order of the manual page.
+pub const TABLES: &[TableKey] = &[
+    table("", "Keys at the top of the file, before any table."),
+    table("root", "The file system the jail sees as `/`. Exactly one of `path`, `host` and `tmpfs`."),
+    table(
+        "namespaces",
+        "What the jail has for itself. The mount namespace is always private; the network namespace belongs to `[network]`.",
+    ),
+    TableKey {
+        name: "mounts",
+        repeated: true,
+        doc: "What is put into the root, applied in the order written. Exactly one of `bind`, `tmpfs`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup`, `content`, `symlink` and `mask` says what.",
+    },
+    table(
+        "limits",
+        "What the jail may use, kept by the kernel's control groups. Sizes are bytes or \"512M\" (K M G T, powers of 1024). Every limit takes \"infinity\".",
+    ),
+    table("limits.blkio", "How much of block devices the jail may use."),
+    table("limits.rlimits", "Limits of each process, see getrlimit(2)."),
+    table("network", "What the jail can reach."),
+    table("security", "What the processes of the jail may do."),
+    table("process", "The command and its surroundings."),
+    table("lifecycle", "When and how the jail ends."),
+];
+
+/// What every rlimit takes.
+const RLIMIT: &str = "number, \"infinity\" or { soft, hard }";
+
+/// Every key, in the order of the manual page.
+pub const KEYS: &[Key] = &[
+    key("", "name", "string", "", "Name of the jail: lower-case letters, digits, `.` and `-`, at most 63. Only one jail of a name runs at a time. Without it, the file's stem."),
+    key("", "description", "string", "", "A sentence for people."),
+    key("", "hostname", "string", "", "Host name inside, which needs a private uts namespace. Without it, the name."),
+    key("", "domainname", "string", "", "NIS domain name inside, which needs a private uts namespace."),
+
+    key("root", "path", "path", "", "A directory that holds a root file system. A relative path starts at the unit's directory."),
+    key("root", "host", "true", "", "The host's own tree, with everything mounted in it; read-only unless `read-only = false`."),
+    key("root", "tmpfs", "size", "", "An empty file system in memory, of that size."),
+    key("root", "inodes", "number", "", "With `tmpfs`: at most that many files. Without it, one per 16 KiB of the size."),
+    key("root", "mode", "octal string", "\"755\"", "With `tmpfs`: permission bits of `/`."),
+    key("root", "read-only", "boolean", "false", "Makes the root, and every mount below it, read-only. True for `host`."),
+    key("root", "switch", "\"pivot\" or \"chroot\"", "\"pivot\"", "How the root is entered. `chroot` exists for comparison: a process with CAP_SYS_CHROOT walks out of it."),
+    key("root", "api-filesystems", "boolean or paths", "true", "The kernel's file systems: `/proc`, `/sys` (read-only), `/dev` (null zero full random urandom tty pts ptmx shm mqueue fd stdin stdout stderr), `/tmp` and `/run`. All, none, or a list of those wanted."),
+    key("root", "propagation", "\"private\", \"slave\", \"shared\" or \"unbindable\"", "\"private\"", "Propagation type of the root's mounts, see mount_namespaces(7)."),
+
+    key("namespaces", "pid", "\"private\", \"host\" or path", "\"private\"", "Process ids. A path joins the namespace of that file."),
+    key("namespaces", "ipc", "\"private\", \"host\" or path", "\"private\"", "System V IPC and POSIX message queues."),
+    key("namespaces", "uts", "\"private\", \"host\" or path", "\"private\"", "Host and domain name."),
+    key("namespaces", "cgroup", "\"private\", \"host\" or path", "\"private\"", "View of the control groups."),
+    key("namespaces", "user", "\"auto\", \"private\" or \"host\"", "\"auto\"", "User and group ids. `auto` is `private` when the caller is not root and `host` when it is. In a private one the caller is root inside, and nobody else exists."),
+    key("namespaces", "time", "\"private\" or \"host\"", "\"host\"", "Monotonic and boot-time clocks."),
+    key("namespaces", "time-offsets", "{ monotonic, boottime }", "", "With `time = \"private\"`: durations added to the clocks inside, such as \"1h\" or \"-30s\"."),
+
+    key("mounts", "target", "path", "", "Where, inside the jail: absolute, without `..`."),
+    key("mounts", "bind", "path", "", "A file or directory of the host. A relative path starts at the unit's directory."),
+    key("mounts", "tmpfs", "size", "", "An empty file system in memory, of that size."),
+    key("mounts", "proc", "true", "", "The process file system of the jail's pid namespace."),
+    key("mounts", "sysfs", "true", "", "The kernel's objects."),
+    key("mounts", "devpts", "true", "", "Pseudo-terminals of the jail's own."),
+    key("mounts", "mqueue", "true", "", "POSIX message queues of the jail's ipc namespace."),
+    key("mounts", "cgroup", "true", "", "The jail's control groups, read-only."),
+    key("mounts", "content", "string", "", "A read-only file with that text."),
+    key("mounts", "symlink", "string", "", "A symbolic link to that path."),
+    key("mounts", "mask", "true", "", "Hides what is there: an empty read-only directory over a directory, `/dev/null` over a file."),
+    key("mounts", "read-only", "boolean", "false", "No writes, also in the mounts below."),
+    key("mounts", "recursive", "boolean", "true", "With `bind`: with the mounts below the source."),
+    key("mounts", "optional", "boolean", "false", "With `bind` and `mask`: left out when the host, or the root, does not have the path."),
+    key("mounts", "create", "\"auto\", \"dir\", \"file\" or false", "\"auto\"", "What to create as the mount point when it is missing. `auto` takes after the source."),
+    key("mounts", "nosuid", "boolean", "true", "Set-user-id bits and file capabilities have no effect."),
+    key("mounts", "nodev", "boolean", "true", "Device nodes cannot be opened."),
+    key("mounts", "noexec", "boolean", "false", "Files cannot be executed."),
+    key("mounts", "noatime", "boolean", "false", "Access times are not updated."),
+    key("mounts", "propagation", "\"private\", \"slave\", \"shared\" or \"unbindable\"", "\"private\"", "Propagation type of the mount."),
+    key("mounts", "inodes", "number", "", "With `tmpfs`: at most that many files. Without it, one per 16 KiB of the size."),
+    key("mounts", "mode", "octal string", "\"755\"", "With `tmpfs`: permission bits. \"1777\" for `/tmp`."),
+    key("mounts", "user", "name or uid", "0", "With `tmpfs`: owner."),
+    key("mounts", "group", "name or gid", "0", "With `tmpfs`: group."),
+
+    key("limits", "memory", "size or \"50%\"", "\"infinity\"", "Memory in use, page cache included. Beyond it the kernel reclaims, then kills."),
+    key("limits", "memory-high", "size or \"50%\"", "\"infinity\"", "Memory above which the jail is throttled (cgroup v2 only)."),
+    key("limits", "memory-low", "size or \"50%\"", "0", "Memory that is spared from reclaim (cgroup v2 only)."),
+    key("limits", "swap", "size or \"50%\"", "\"infinity\"", "Swap alone, in addition to memory."),
+    key("limits", "oom-group", "boolean", "true", "Running out of memory ends the whole jail, not one process of it."),
+    key("limits", "cpu", "number or \"150%\"", "\"infinity\"", "CPUs' worth of time per period: 1.5 is one and a half."),
+    key("limits", "cpu-period", "duration", "\"100ms\"", "Period of `cpu`, from 1ms to 1s."),
+    key("limits", "cpu-burst", "duration", "0", "Unused CPU time that may be saved up for a burst, at most the quota."),
+    key("limits", "cpu-weight", "1 to 10000", "100", "Share of the CPUs when they are contended."),
+    key("limits", "cpu-shares", "2 to 262144", "", "The same in cgroup v1's measure, 1024 being the norm."),
+    key("limits", "cpuset", "list such as \"0-3,6\"", "", "CPUs the jail may run on."),
+    key("limits", "cpuset-mems", "list such as \"0\"", "", "Memory nodes the jail may use."),
+    key("limits", "pids", "number", "4096", "Processes and threads at one time. The default is left out where an ordinary user has no control group to set it in."),
+    key("limits", "on-missing", "\"error\", \"warn\" or \"skip\"", "\"error\"", "What to do about a limit that cannot be set on this host."),
+
+    key("limits.blkio", "weight", "1 to 10000", "100", "Share of a contended device."),
+    key("limits.blkio", "devices", "[{ path, … }]", "[]", "Limits by device. `path` is a device (\"/dev/sda\", \"8:0\") or any path, which means the device its file system is on; with `read-bps`, `write-bps` (bytes per second), `read-iops`, `write-iops` and `weight`."),
+
+    key("limits.rlimits", "as", RLIMIT, "", "Address space, bytes."),
+    key("limits.rlimits", "core", RLIMIT, "0", "Core file, bytes."),
+    key("limits.rlimits", "cpu", RLIMIT, "", "CPU time, seconds."),
+    key("limits.rlimits", "data", RLIMIT, "", "Data segment, bytes."),
+    key("limits.rlimits", "fsize", RLIMIT, "", "Size of a file written, bytes."),
+    key("limits.rlimits", "locks", RLIMIT, "", "File locks."),
+    key("limits.rlimits", "memlock", RLIMIT, "", "Locked memory, bytes."),
+    key("limits.rlimits", "msgqueue", RLIMIT, "", "POSIX message queues, bytes."),
+    key("limits.rlimits", "nice", RLIMIT, "", "Ceiling of the nice value, as 20 minus it."),
+    key("limits.rlimits", "nofile", RLIMIT, "", "Open files."),
+    key("limits.rlimits", "nproc", RLIMIT, "", "Processes of the user, counted over the whole host: use `pids` to limit a jail."),
+    key("limits.rlimits", "rss", RLIMIT, "", "Resident set, bytes (without effect in Linux)."),
+    key("limits.rlimits", "rtprio", RLIMIT, "", "Ceiling of the real-time priority."),
+    key("limits.rlimits", "rttime", RLIMIT, "", "Real-time CPU time without a blocking call, microseconds."),
+    key("limits.rlimits", "sigpending", RLIMIT, "", "Queued signals."),
+    key("limits.rlimits", "stack", RLIMIT, "", "Stack, bytes."),
+
+    key("network", "mode", "\"none\" or \"host\"", "\"none\"", "`none`: a network of its own with nothing but loopback. `host`: the host's, with every service and abstract socket in it."),
+
+    key("security", "no-new-privileges", "boolean", "true", "No execve gains privileges: set-user-id programs run as their caller."),
+    key("security", "capabilities", "\"none\", \"default\", \"all\" or names", "\"none\"", "What root inside may do. A list takes names (`CAP_NET_BIND_SERVICE`), presets (`@default`, Docker's 14) and removals (`-CAP_MKNOD`)."),
+    key("security", "ambient-capabilities", "names", "[]", "Capabilities that a user other than root keeps; they must be among `capabilities`."),
+    key("security", "masked-paths", "paths", "[\"@default\"]", "Hidden: directories are empty, files are `/dev/null`. `@default` is the list below; `-PATH` takes one away."),
+    key("security", "read-only-paths", "paths", "[\"@default\"]", "Made read-only, with everything below. `@default` is the list below; `-PATH` takes one away."),
+    key("security", "allow-dangerous-binds", "boolean", "false", "Accepts binds that hand out the host: `/`, `/proc`, `/sys`, `/dev`, `/run`, a container engine's socket, jailrun's own state."),
+
+    key("process", "command", "[program, argument, …]", "", "What runs, without a shell. A name without `/` is searched in the jail's PATH. Arguments after `--` on the command line are appended; without this key they are the command."),
+    key("process", "env", "{ NAME = \"value\" }", "{}", "Environment. The caller's is not passed on; PATH, HOME, USER, TERM and container=jailrun are set unless given here."),
+    key("process", "env-pass", "names", "[]", "Variables taken from the caller, where it has them."),
+    key("process", "cwd", "path", "\"/\"", "Working directory, inside."),
+    key("process", "user", "name or uid", "0", "User. Names are looked up in the jail's `/etc/passwd`."),
+    key("process", "group", "name or gid", "", "Group. Without it, the user's own from the jail's `/etc/passwd`, or the gid that equals the uid."),
+    key("process", "supplementary-groups", "names or gids", "[]", "Further groups."),
+    key("process", "umask", "octal string", "\"022\"", "Permission bits that new files do not get."),
+    key("process", "init", "boolean", "true", "A small init of jailrun's own as process 1: reaps orphans, forwards signals. False makes the command process 1. Without a private pid namespace there is none."),
+    key("process", "tty", "\"auto\", true or false", "\"auto\"", "A terminal of its own. `auto`: when standard input and output are terminals."),
+    key("process", "stdin", "\"inherit\", \"null\" or \"file:PATH\"", "\"inherit\"", "Standard input."),
+    key("process", "stdout", "\"inherit\", \"null\", \"file:PATH\" or \"append:PATH\"", "\"inherit\"", "Standard output. `file:` empties the file, which is one of the host's."),
+    key("process", "stderr", "\"inherit\", \"null\", \"file:PATH\" or \"append:PATH\"", "\"inherit\"", "Standard error."),
+    key("process", "pass-fds", "numbers", "[]", "Open file descriptors above 2 that the command keeps. All others are closed."),
+    key("process", "nice", "-20 to 19", "", "Nice value."),
+    key("process", "oom-score-adjust", "-1000 to 1000", "", "How likely the kernel is to choose it when the host runs out of memory."),
+    key("process", "cpu-affinity", "list such as \"0-3,6\"", "", "CPUs the command starts on; unlike `cpuset` it can undo that itself."),
+
+    key("lifecycle", "timeout", "duration", "\"infinity\"", "Ends the jail after that time, with exit status 124."),
+    key("lifecycle", "stop-signal", "signal name", "\"SIGTERM\"", "What the command is sent when its time is up."),
+    key("lifecycle", "stop-grace", "duration", "\"10s\"", "How long it may take to end before it is killed."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_a_table_and_once() {
+        for (index, key) in KEYS.iter().enumerate() {
+            assert!(TABLES.iter().any(|table| table.name == key.table), "{key:?}");
+            assert!(
+                KEYS[index + 1..].iter().all(|other| (other.table, other.name) != (key.table, key.name)),
+                "{key:?} twice"
+            );
+        }
+    }
+}

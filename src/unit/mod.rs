@@ -1,0 +1,361 @@
+//! The unit: what the user wrote, checked.
+//!
+//! Reading finds every problem of the text itself, and the rules between its
+//! keys that need no look at the host. What depends on the host is found while
+//! planning. Nothing here knows a system call.
+
+pub mod decode;
+pub mod keys;
+pub mod limits;
+pub mod mounts;
+pub mod namespaces;
+pub mod process;
+pub mod root;
+pub mod tree;
+pub mod value;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use self::decode::{Findings, Reader, Setting};
+use self::limits::Limits;
+use self::mounts::Mount;
+use self::namespaces::{Mode, Namespaces};
+use self::process::{Lifecycle, Network, Process, Security};
+use self::root::Root;
+use self::tree::{Table, Value};
+use crate::diagnostic::{self, Diagnostic};
+use crate::source::{Sources, Span};
+
+/// Largest unit that is read, in bytes.
+pub const MAX_SIZE: u64 = 1 << 20;
+
+/// Everything a unit says, with defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// Where relative host paths start: the directory of the file.
+    pub base: PathBuf,
+    /// `name`.
+    pub name: Setting<String>,
+    /// `hostname`.
+    pub hostname: Option<Setting<String>>,
+    /// `domainname`.
+    pub domainname: Option<Setting<String>>,
+    /// `[root]`.
+    pub root: Root,
+    /// `[namespaces]`.
+    pub namespaces: Namespaces,
+    /// `[[mounts]]`.
+    pub mounts: Vec<Mount>,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[network]`.
+    pub network: Setting<Network>,
+    /// `[security]`.
+    pub security: Security,
+    /// `[process]`.
+    pub process: Process,
+    /// `[lifecycle]`.
+    pub lifecycle: Lifecycle,
+}
+
+/// A unit as read, with all that was found about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The unit; keys that could not be read are as if absent. `None` when
+    /// there was no text to read.
+    pub unit: Option<Unit>,
+    /// The tree, for listing the settings with their places.
+    pub tree: Table,
+    /// The texts.
+    pub sources: Sources,
+    /// Problems so far.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Reads the unit at a path, or standard input for `-`, and lays the
+/// assignments of `--set` over it.
+pub fn load(path: &Path, assignments: &[String], arguments: &[String]) -> Loaded {
+    let name = path.display().to_string();
+    match read_text(path) {
+        Ok(text) => {
+            let base = match path.parent() {
+                Some(parent) if path != Path::new("-") => parent.to_owned(),
+                _ => PathBuf::new(),
+            };
+            let base = std::path::absolute(&base)
+                .or_else(|_| std::env::current_dir())
+                .unwrap_or_else(|_| "/".into());
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            from_text(&name, &text, base, &stem.unwrap_or_default(), assignments, arguments)
+        }
+        Err(diagnostic) => Loaded {
+            unit: None,
+            tree: Table::default(),
+            sources: Sources::default(),
+            diagnostics: vec![*diagnostic],
+        },
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
+    let name = path.display();
+    let unreadable = |reason: String| {
+        Box::new(Diagnostic::error("E0001", format!("cannot read the unit `{name}`: {reason}")))
+    };
+    let mut bytes = Vec::new();
+    let reader: Box<dyn std::io::Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        // Looked at before it is opened: opening a FIFO would wait for a writer.
+        let metadata = std::fs::metadata(path).map_err(|error| unreadable(io_reason(&error)))?;
+        if metadata.is_dir() {
+            return Err(unreadable("it is a directory".to_owned()));
+        }
+        if !metadata.is_file() {
+            return Err(unreadable("it is not a regular file".to_owned()));
+        }
+        Box::new(std::fs::File::open(path).map_err(|error| unreadable(io_reason(&error)))?)
+    };
+    reader
+        .take(MAX_SIZE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| unreadable(io_reason(&error)))?;
+    if bytes.len() as u64 > MAX_SIZE {
+        return Err(unreadable("it is larger than 1 MiB".to_owned()));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = &error.as_bytes()[..valid];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Box::new(Diagnostic::error(
+            "E0002",
+            format!("the unit `{name}` is not UTF-8: byte {valid} on line {line}"),
+        ))
+    })
+}
+
+/// An I/O error in the words of this project: no "(os error 2)".
+pub fn io_reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+        }
+    }
+}
+
+/// Reads a unit from its text. `stem` is the name of a unit that has none.
+pub fn from_text(
+    name: &str,
+    text: &str,
+    base: PathBuf,
+    stem: &str,
+    assignments: &[String],
+    arguments: &[String],
+) -> Loaded {
+    let mut sources = Sources::default();
+    let source = sources.add(name, text);
+    let mut diagnostics = Vec::new();
+    let mut tree = tree::parse(&sources, source, &mut diagnostics);
+    let syntax_is_sound = diagnostics.is_empty();
+    for assignment in assignments {
+        tree::set(&mut tree, &mut sources, assignment, &mut diagnostics);
+    }
+    let findings = Findings::default();
+    let mut unit = read(&tree, base, stem, Span { source, start: 0, end: 0 }, &findings);
+    append_arguments(&mut unit, arguments, &findings, Span { source, start: 0, end: 0 });
+    diagnostics.extend(findings.into_vec().into_iter().filter(|diagnostic| {
+        // With broken syntax a key that seems missing may only be unreadable.
+        syntax_is_sound || diagnostic.code != "E0104"
+    }));
+    diagnostic::sort(&mut diagnostics);
+    Loaded { unit: Some(unit), tree, sources, diagnostics }
+}
+
+fn append_arguments(unit: &mut Unit, arguments: &[String], findings: &Findings, whole: Span) {
+    match &mut unit.process.command {
+        Some(command) => command.value.extend_from_slice(arguments),
+        None if !arguments.is_empty() => {
+            unit.process.command = Some(Setting::default(arguments.to_vec()));
+        }
+        None => findings.push(
+            Diagnostic::error("E0104", "the unit does not say what to run")
+                .at(whole, "")
+                .note("`command = [\"/bin/sh\"]` in `[process]`, or the command after `--`"),
+        ),
+    }
+    if let Some(Setting { value, span }) = &unit.process.command
+        && value.first().is_none_or(String::is_empty)
+    {
+        findings.push(Diagnostic::error("E0103", "`command` is empty").at_maybe(*span, "no program"));
+    }
+}
+
+fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Findings) -> Unit {
+    let top = Reader::new(Some(tree), "", findings);
+    let table = |name: &'static str| Reader::new(top.subtable(name), name, findings);
+    let limits = table("limits");
+    let unit = Unit {
+        base,
+        name: read_name(&top, stem, whole),
+        hostname: read_host_name(&top, "hostname"),
+        domainname: read_host_name(&top, "domainname"),
+        root: Root::read(&table("root"), whole),
+        namespaces: Namespaces::read(&table("namespaces")),
+        mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
+        limits: Limits::read(&limits, findings),
+        network: table("network").get_or("mode", Network::None),
+        security: Security::read(&table("security"), findings),
+        process: Process::read(&table("process")),
+        lifecycle: Lifecycle::read(&table("lifecycle")),
+    };
+    let _description: Option<Setting<String>> = top.get("description");
+    for (key, setting) in [("hostname", &unit.hostname), ("domainname", &unit.domainname)] {
+        if let (Some(setting), Mode::Host) = (setting, &unit.namespaces.uts.value) {
+            findings.push(
+                Diagnostic::error("E0205", format!("`{key}` would rename the host"))
+                    .at_maybe(setting.span, "needs a private uts namespace")
+                    .context(unit.namespaces.uts.span, "shared here"),
+            );
+        }
+    }
+    unit
+}
+
+/// Whether a text can be a jail's name.
+pub fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && text.len() <= 63
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
+}
+
+const NAME_RULE: &str =
+    "names are lower-case letters, digits, `.` and `-`, start with a letter or digit, and have at most 63 characters";
+
+fn read_name(top: &Reader<'_>, stem: &str, whole: Span) -> Setting<String> {
+    if let Some(entry) = top.entry("name") {
+        return match top.get::<String>("name") {
+            Some(name) if is_name(&name.value) => name,
+            Some(name) => {
+                let suggestion: String = name
+                    .value
+                    .to_lowercase()
+                    .chars()
+                    .map(|c| if c == '_' || c == ' ' { '-' } else { c })
+                    .collect();
+                let diagnostic = Diagnostic::error(
+                    "E0103",
+                    format!("`{}` is not a name", name.value.escape_debug()),
+                )
+                .at(entry.node.span, "not a name")
+                .note(NAME_RULE);
+                top.findings().push(if is_name(&suggestion) {
+                    diagnostic.patch(entry.node.span, format!("\"{suggestion}\""))
+                } else {
+                    diagnostic
+                });
+                Setting::default("unit".to_owned())
+            }
+            None => Setting::default("unit".to_owned()),
+        };
+    }
+    if !is_name(stem) {
+        top.findings().push(
+            Diagnostic::error("E0104", format!("the file's name `{stem}` is no name for a jail"))
+                .at(whole, "")
+                .note(NAME_RULE)
+                .help("add `name = \"…\"` at the top"),
+        );
+        return Setting::default("unit".to_owned());
+    }
+    Setting::default(stem.to_owned())
+}
+
+fn read_host_name(top: &Reader<'_>, key: &str) -> Option<Setting<String>> {
+    let setting = top.get::<String>(key)?;
+    let fits = !setting.value.is_empty()
+        && setting.value.len() <= 64
+        && setting.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    if !fits {
+        top.findings().push(
+            Diagnostic::error("E0103", format!("`{}` is not a host name", setting.value.escape_debug()))
+                .at_maybe(setting.span, "letters, digits, `-` and `.`, at most 64"),
+        );
+        return None;
+    }
+    Some(setting)
+}
+
+/// One key with its effective value and where that comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// Dotted key, such as `limits.memory`.
+    pub key: String,
+    /// As written, or the default as one would write it.
+    pub value: String,
+    /// Where it was written; `None` for a default.
+    pub span: Option<Span>,
+}
+
+/// Every setting in force: what is written, in the order of the manual, and
+/// every default that stands for something.
+pub fn effective(loaded: &Loaded) -> Vec<Effective> {
+    let mut list = Vec::new();
+    for table in keys::TABLES {
+        if table.repeated {
+            let entries = match loaded.tree.get(table.name).map(|entry| &entry.node.value) {
+                Some(Value::Array(items)) => &items[..],
+                _ => &[],
+            };
+            for (index, item) in entries.iter().enumerate() {
+                let Value::Table(item) = &item.value else { continue };
+                let prefix = format!("{}[{index}].", table.name);
+                list_keys(&prefix, table.name, Some(item), loaded, &mut list);
+            }
+            continue;
+        }
+        let found = table.name.split('.').filter(|part| !part.is_empty()).try_fold(
+            &loaded.tree,
+            |parent, part| match &parent.get(part)?.node.value {
+                Value::Table(inner) => Some(inner),
+                _ => None,
+            },
+        );
+        let prefix = if table.name.is_empty() { String::new() } else { format!("{}.", table.name) };
+        list_keys(&prefix, table.name, found, loaded, &mut list);
+    }
+    list
+}
+
+fn list_keys(
+    prefix: &str,
+    table: &str,
+    found: Option<&Table>,
+    loaded: &Loaded,
+    list: &mut Vec<Effective>,
+) {
+    for key in keys::of(table) {
+        let entry = found.and_then(|found| found.get(key.name));
+        let (value, span) = match entry {
+            Some(entry) => {
+                (loaded.sources.text(entry.node.span).to_owned(), Some(entry.node.span))
+            }
+            // Defaults of a mount's keys say nothing about the jail as a whole.
+            None if key.default.is_empty() || table == "mounts" => continue,
+            None => (default_in_force(table, key, found).to_owned(), None),
+        };
+        list.push(Effective { key: format!("{prefix}{}", key.name), value, span });
+    }
+}
+
+fn default_in_force<'a>(table: &str, key: &'a keys::Key, found: Option<&Table>) -> &'a str {
+    let is_host_root = table == "root" && found.is_some_and(|found| found.get("host").is_some());
+    if is_host_root && key.name == "read-only" { "true" } else { key.default }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! `[[mounts]]`: what is put into the root, in order.
+
+use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::root::Propagation;
+use super::tree::{Node, Table, Value};
+use super::value::{Bytes, HostPath, JailPath, Mode, True, Who};
+use crate::diagnostic::Diagnostic;
+use crate::source::Span;
+
+/// One entry.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// Where, inside the jail.
+    pub target: Setting<JailPath>,
+    /// What.
+    pub kind: Setting<MountKind>,
+    /// The flags every kind takes.
+    pub flags: MountFlags,
+    /// `recursive`.
+    pub recursive: bool,
+    /// `optional`.
+    pub optional: Setting<bool>,
+    /// `create`.
+    pub create: Setting<Create>,
+    /// `propagation`.
+    pub propagation: Propagation,
+}
+
+/// The flags of a mount, as the unit names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountFlags {
+    /// No writes.
+    pub read_only: bool,
+    /// Set-user-id bits have no effect.
+    pub nosuid: bool,
+    /// Device nodes cannot be opened.
+    pub nodev: bool,
+    /// Files cannot be executed.
+    pub noexec: bool,
+    /// Access times are not updated.
+    pub noatime: bool,
+}
+
+/// What an entry puts at its target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    /// A part of the host.
+    Bind(HostPath),
+    /// Memory.
+    Tmpfs(Tmpfs),
+    /// procfs.
+    Proc,
+    /// sysfs.
+    Sysfs,
+    /// devpts.
+    Devpts,
+    /// POSIX message queues.
+    Mqueue,
+    /// The control groups.
+    Cgroup,
+    /// A file with that text.
+    Content(String),
+    /// A symbolic link.
+    Symlink(String),
+    /// Nothing to see.
+    Mask,
+}
+
+/// A file system in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Its size.
+    pub size: Bytes,
+    /// At most that many files.
+    pub inodes: Option<u64>,
+    /// Permission bits.
+    pub mode: Mode,
+    /// Owner.
+    pub user: Setting<Who>,
+    /// Group.
+    pub group: Setting<Who>,
+}
+
+/// What to do about a missing mount point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// Create what the source is.
+    Auto,
+    /// Create a directory.
+    Dir,
+    /// Create an empty file.
+    File,
+    /// Refuse.
+    Never,
+}
+
+impl FromNode for Create {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        if let Value::Boolean(false) = node.value {
+            return Some(Self::Never);
+        }
+        one_of(node, cx, &[("auto", Self::Auto), ("dir", Self::Dir), ("file", Self::File)])
+    }
+}
+
+const KINDS: [&str; 10] = [
+    "bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content", "symlink", "mask",
+];
+
+/// Reads every entry.
+pub fn read(node: Option<&Node>, findings: &Findings) -> Vec<Mount> {
+    let Some(node) = node else { return Vec::new() };
+    let Value::Array(items) = &node.value else {
+        let cx = Context { findings, key: "mounts" };
+        let wrong = matches!(node.value, Value::Table(_));
+        if wrong {
+            findings.push(
+                Diagnostic::error("E0102", "`mounts` is a list of tables")
+                    .at(node.span, "found one table")
+                    .help("write `[[mounts]]` with two brackets"),
+            );
+        } else {
+            cx.wrong_type(node, "a list of tables");
+        }
+        return Vec::new();
+    };
+    items
+        .iter()
+        .filter_map(|item| match &item.value {
+            Value::Table(table) => read_one(table, item.span, findings),
+            _ => {
+                Context { findings, key: "mounts" }.wrong_type(item, "tables");
+                None
+            }
+        })
+        .collect()
+}
+
+fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
+    let reader = Reader::new(Some(table), "mounts", findings);
+    let target = reader.get::<JailPath>("target");
+    if !reader.has("target") {
+        findings.push(Diagnostic::error("E0104", "a mount without `target`").at(whole, "in this entry"));
+    }
+    if let Some(Setting { value, span }) = &target
+        && value.0.parent().is_none()
+    {
+        findings.push(
+            Diagnostic::error("E0201", "a mount over `/`")
+                .at_maybe(*span, "the root itself")
+                .help("`[root]` says what `/` is"),
+        );
+    }
+    let written: Vec<_> = KINDS.iter().filter_map(|key| reader.entry(key)).collect();
+    match &written[..] {
+        [] => findings.push(
+            Diagnostic::error("E0104", "a mount that does not say what to mount")
+                .at(whole, "in this entry")
+                .note(format!("one of `{}`", KINDS.join("`, `"))),
+        ),
+        [_] => {}
+        [first, second, ..] => findings.push(
+            Diagnostic::error("E0105", "a mount is of one kind")
+                .at(second.key_span, "second kind")
+                .context(Some(first.key_span), "first kind"),
+        ),
+    }
+    let mode = reader.get::<Mode>("mode");
+    let inodes = reader.get::<u64>("inodes");
+    let user = reader.get_or("user", Who::Id(0));
+    let group = reader.get_or("group", Who::Id(0));
+    belongs_to(&reader, &["inodes", "mode", "user", "group"], &["tmpfs"]);
+    belongs_to(&reader, &["recursive"], &["bind"]);
+    belongs_to(&reader, &["optional"], &["bind", "mask"]);
+    let truth = |key: &str, kind: MountKind| reader.get::<True>(key).map(|found| found.map(|_| kind));
+    let kind = reader
+        .get::<HostPath>("bind")
+        .map(|path| path.map(MountKind::Bind))
+        .or_else(|| {
+            reader.get::<Bytes>("tmpfs").map(|size| {
+                size.map(|size| {
+                    MountKind::Tmpfs(Tmpfs {
+                        size,
+                        inodes: inodes.map(|inodes| inodes.value),
+                        mode: mode.map_or(Mode(0o755), |mode| mode.value),
+                        user,
+                        group,
+                    })
+                })
+            })
+        })
+        .or_else(|| truth("proc", MountKind::Proc))
+        .or_else(|| truth("sysfs", MountKind::Sysfs))
+        .or_else(|| truth("devpts", MountKind::Devpts))
+        .or_else(|| truth("mqueue", MountKind::Mqueue))
+        .or_else(|| truth("cgroup", MountKind::Cgroup))
+        .or_else(|| reader.get::<String>("content").map(|text| text.map(MountKind::Content)))
+        .or_else(|| reader.get::<String>("symlink").map(|to| to.map(MountKind::Symlink)))
+        .or_else(|| truth("mask", MountKind::Mask));
+    let flags = MountFlags {
+        read_only: reader.get_or("read-only", false).value,
+        nosuid: reader.get_or("nosuid", true).value,
+        nodev: reader.get_or("nodev", true).value,
+        noexec: reader.get_or("noexec", false).value,
+        noatime: reader.get_or("noatime", false).value,
+    };
+    let recursive = reader.get_or("recursive", true).value;
+    let optional = reader.get_or("optional", false);
+    let create = reader.get_or("create", Create::Auto);
+    let propagation = reader.get_or("propagation", Propagation::Private).value;
+    Some(Mount { target: target?, kind: kind?, flags, recursive, optional, create, propagation })
+}
+
+fn belongs_to(reader: &Reader<'_>, keys: &[&str], kinds: &[&str]) {
+    if kinds.iter().any(|kind| reader.has(kind)) {
+        return;
+    }
+    for key in keys {
+        if let Some(entry) = reader.entry(key) {
+            let kinds = kinds.join("` or `");
+            reader.findings().push(
+                Diagnostic::error("E0106", format!("`{key}` belongs to `{kinds}`"))
+                    .at(entry.key_span, "without effect here"),
+            );
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The parsed TOML as a tree whose every key and value has a [`Span`].
+//!
+//! Several texts merge into one tree here (`--set` over the unit), so that
+//! everything behind it knows a single model and no second way in.
+
+use toml::de::{DeTable, DeValue};
+
+use crate::diagnostic::Diagnostic;
+use crate::source::{Sources, Span};
+
+/// A value with its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The value's own text; for a table, its header or braces.
+    pub span: Span,
+    /// The value.
+    pub value: Value,
+}
+
+/// A TOML value.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// A string.
+    String(String),
+    /// An integer.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// A boolean.
+    Boolean(bool),
+    /// A date or time: no key takes one.
+    Datetime,
+    /// An array.
+    Array(Vec<Node>),
+    /// A table, inline or not.
+    Table(Table),
+}
+
+impl Value {
+    /// The type's name with its article, for messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::String(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a float",
+            Self::Boolean(_) => "a boolean",
+            Self::Datetime => "a date",
+            Self::Array(_) => "an array",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+/// Keys with values, in the order of the text.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+/// One `key = value`.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key, unquoted.
+    pub key: String,
+    /// The key's place.
+    pub key_span: Span,
+    /// The value.
+    pub node: Node,
+}
+
+impl Table {
+    /// The entry of that key.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+
+    fn remove(&mut self, key: &str) {
+        self.entries.retain(|entry| entry.key != key);
+    }
+
+    /// Lays another table over this one: tables merge, anything else replaces.
+    fn merge(&mut self, over: Table) {
+        for entry in over.entries {
+            let position = self.entries.iter().position(|old| old.key == entry.key);
+            match position.map(|index| &mut self.entries[index]) {
+                Some(Entry { node: Node { value: Value::Table(old), .. }, .. })
+                    if matches!(entry.node.value, Value::Table(_)) =>
+                {
+                    if let Value::Table(new) = entry.node.value {
+                        old.merge(new);
+                    }
+                }
+                Some(old) => *old = entry,
+                None => self.entries.push(entry),
+            }
+        }
+    }
+}
+
+/// Parses a unit's text, collecting every syntax error.
+pub fn parse(sources: &Sources, source: u16, diagnostics: &mut Vec<Diagnostic>) -> Table {
+    let text = &sources.get(source).text;
+    let (table, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        let range = error.span().unwrap_or(0..0);
+        let span = span(source, range.start..range.end.min(text.len()));
+        diagnostics.push(
+            Diagnostic::error("E0003", lower_first(error.message())).at(span, ""),
+        );
+    }
+    from_table(source, table.get_ref())
+}
+
+fn lower_first(message: &str) -> String {
+    let message = message.lines().next().unwrap_or(message);
+    let mut chars = message.chars();
+    match chars.next() {
+        Some(first) if !message.starts_with("TOML") => {
+            first.to_lowercase().chain(chars).collect()
+        }
+        _ => message.to_owned(),
+    }
+}
+
+/// Lays `--set KEY=VALUE` over a tree. VALUE is TOML; what is not TOML is
+/// taken as a string; an empty VALUE takes the key away.
+pub fn set(
+    tree: &mut Table,
+    sources: &mut Sources,
+    assignment: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let source = sources.add("--set", assignment);
+    let whole = span(source, 0..assignment.len());
+    let malformed = |label: &str| {
+        Diagnostic::error("E0107", format!("`--set {assignment}` is not KEY=VALUE"))
+            .at(whole, label.to_owned())
+            .help("write a dotted key and a value, such as `--set limits.memory=512M`")
+    };
+    let Some((key, value)) = assignment.split_once('=') else {
+        diagnostics.push(malformed("no `=`"));
+        return;
+    };
+    let Ok(keys) = DeTable::parse(&format!("{key} = 0")).map(|keys| from_table(source, keys.get_ref()))
+    else {
+        diagnostics.push(malformed("the key is not a dotted TOML key"));
+        return;
+    };
+    if value.trim().is_empty() {
+        unset(tree, &keys);
+        return;
+    }
+    let offset = key.len() + 1;
+    let node = match DeValue::parse(value) {
+        Ok(parsed) => shift(from_value(source, parsed.span(), parsed.get_ref()), offset),
+        Err(_) => Node {
+            span: span(source, offset..assignment.len()),
+            value: Value::String(value.to_owned()),
+        },
+    };
+    let mut keys = keys;
+    replace_leaf(&mut keys, node);
+    tree.merge(keys);
+}
+
+fn unset(tree: &mut Table, keys: &Table) {
+    let Some(entry) = keys.entries.first() else { return };
+    match &entry.node.value {
+        Value::Table(inner) => {
+            let old = tree.entries.iter_mut().find(|old| old.key == entry.key);
+            if let Some(Entry { node: Node { value: Value::Table(old), .. }, .. }) = old {
+                unset(old, inner);
+            }
+        }
+        _ => tree.remove(&entry.key),
+    }
+}
+
+fn replace_leaf(keys: &mut Table, node: Node) {
+    let Some(entry) = keys.entries.first_mut() else { return };
+    match &mut entry.node.value {
+        Value::Table(inner) => replace_leaf(inner, node),
+        _ => entry.node = node,
+    }
+}
+
+fn shift(mut node: Node, by: usize) -> Node {
+    let by = u32::try_from(by).unwrap_or(u32::MAX);
+    let move_span = |span: &mut Span| {
+        span.start = span.start.saturating_add(by);
+        span.end = span.end.saturating_add(by);
+    };
+    move_span(&mut node.span);
+    node.value = match node.value {
+        Value::Array(items) => {
+            Value::Array(items.into_iter().map(|item| shift(item, by as usize)).collect())
+        }
+        Value::Table(mut table) => {
+            table.entries = table
+                .entries
+                .into_iter()
+                .map(|mut entry| {
+                    move_span(&mut entry.key_span);
+                    entry.node = shift(entry.node, by as usize);
+                    entry
+                })
+                .collect();
+            Value::Table(table)
+        }
+        scalar => scalar,
+    };
+    node
+}
+
+fn span(source: u16, range: std::ops::Range<usize>) -> Span {
+    let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+    Span { source, start: narrow(range.start), end: narrow(range.end.max(range.start)) }
+}
+
+fn from_table(source: u16, table: &DeTable<'_>) -> Table {
+    let mut entries: Vec<Entry> = table
+        .iter()
+        .map(|(key, value)| Entry {
+            key: key.get_ref().to_string(),
+            key_span: span(source, key.span()),
+            node: from_value(source, value.span(), value.get_ref()),
+        })
+        .collect();
+    // The parser hands its tables out alphabetically.
+    entries.sort_by_key(|entry| entry.key_span);
+    Table { entries }
+}
+
+fn from_value(source: u16, range: std::ops::Range<usize>, value: &DeValue<'_>) -> Node {
+    let value = match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(integer) => {
+            match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(number) => Value::Integer(number),
+                // Beyond 64 bits: no key takes such a number, the text says which.
+                Err(_) => Value::Float(integer.as_str().parse().unwrap_or(f64::INFINITY)),
+            }
+        }
+        DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
+        DeValue::Boolean(boolean) => Value::Boolean(*boolean),
+        DeValue::Datetime(_) => Value::Datetime,
+        DeValue::Array(items) => Value::Array(
+            items.iter().map(|item| from_value(source, item.span(), item.get_ref())).collect(),
+        ),
+        DeValue::Table(table) => Value::Table(from_table(source, table)),
+    };
+    Node { span: span(source, range), value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str, sets: &[&str]) -> (Table, Sources, Vec<Diagnostic>) {
+        let mut sources = Sources::default();
+        let source = sources.add("unit.toml", text);
+        let mut diagnostics = Vec::new();
+        let mut table = parse(&sources, source, &mut diagnostics);
+        for assignment in sets {
+            set(&mut table, &mut sources, assignment, &mut diagnostics);
+        }
+        (table, sources, diagnostics)
+    }
+
+    fn text<'a>(table: &Table, sources: &'a Sources, path: &[&str]) -> Option<&'a str> {
+        let (last, parents) = path.split_last()?;
+        let mut table = table;
+        for key in parents {
+            match &table.get(key)?.node.value {
+                Value::Table(inner) => table = inner,
+                _ => return None,
+            }
+        }
+        Some(sources.text(table.get(last)?.node.span))
+    }
+
+    #[test]
+    fn set_overrides_adds_and_removes() {
+        let (table, sources, diagnostics) = tree(
+            "name = \"a\"\n[limits]\nmemory = \"1G\"\npids = 3\n",
+            &["limits.memory=512M", "root.path=/srv", "limits.pids=", "limits.cpu=1.5"],
+        );
+        assert!(diagnostics.is_empty());
+        assert_eq!(text(&table, &sources, &["limits", "memory"]), Some("512M"));
+        assert_eq!(text(&table, &sources, &["root", "path"]), Some("/srv"));
+        assert_eq!(text(&table, &sources, &["limits", "pids"]), None);
+        assert_eq!(text(&table, &sources, &["limits", "cpu"]), Some("1.5"));
+    }
+
+    #[test]
+    fn set_without_a_value_is_malformed() {
+        let (_, _, diagnostics) = tree("", &["limits.memory", "a b=1"]);
+        assert_eq!(diagnostics.len(), 2);
+        assert!(diagnostics.iter().all(|diagnostic| diagnostic.code == "E0107"));
+    }
+
+    #[test]
+    fn every_syntax_error_is_reported() {
+        let (table, _, diagnostics) = tree("a = \nb = 1\nc = [1,, 2]\nd = 2\n", &[]);
+        assert!(diagnostics.len() >= 2, "{diagnostics:?}");
+        assert!(table.get("d").is_some());
+    }
+}

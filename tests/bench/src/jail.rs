@@ -1,0 +1,152 @@
+//! The jails that are launched: described once, and told to each launcher in its own language.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use crate::error::Error;
+use crate::stage::{PAYLOAD, Stage};
+
+/// The network the jail sees.
+#[derive(Clone, Copy)]
+pub(crate) enum Network {
+    Host,
+    /// A namespace of its own, with nothing but a loopback interface that is up.
+    Own,
+}
+
+/// The limits a jail is put under, by jailrun alone: the others have none.
+#[derive(Clone, Copy)]
+pub(crate) enum Limits {
+    None,
+    /// Those jailrun sets when the unit says nothing.
+    Default,
+    /// Memory, CPU time and the number of processes.
+    Three,
+}
+
+/// The paths that are masked or made read-only, by jailrun alone: the others know none.
+#[derive(Clone, Copy)]
+pub(crate) enum ProtectedPaths {
+    None,
+    /// Those jailrun protects when the unit says nothing.
+    Default,
+}
+
+/// A jail with mount, pid, uts, ipc and cgroup namespaces, /proc, /dev and /tmp, and what is said
+/// here.
+#[derive(Clone, Copy)]
+pub(crate) struct Jail {
+    /// Names the unit file, together with the number of binds.
+    pub(crate) name: &'static str,
+    pub(crate) network: Network,
+    pub(crate) limits: Limits,
+    pub(crate) protected_paths: ProtectedPaths,
+    /// How many files are bound, read-only, one by one.
+    pub(crate) binds: usize,
+}
+
+impl Jail {
+    /// The arguments `floor` takes.
+    pub(crate) fn for_floor(&self, stage: &Stage) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Network::Own = self.network {
+            arguments.push("--net".into());
+        }
+        if self.binds > 0 {
+            arguments.extend([
+                "--binds".into(),
+                self.binds.to_string().into(),
+                stage.sources().into(),
+            ]);
+        }
+        arguments.extend([stage.root().into(), PAYLOAD.into()]);
+        arguments
+    }
+
+    /// The arguments bubblewrap takes.
+    ///
+    /// Its /dev comes with two mounts fewer than the others' (mqueue, and a file system of its own
+    /// for shm); it is measured with the options its users give.
+    pub(crate) fn for_bwrap(&self, stage: &Stage) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = [
+            "--unshare-pid",
+            "--unshare-uts",
+            "--unshare-ipc",
+            "--unshare-cgroup",
+        ]
+        .map(OsString::from)
+        .into();
+        if let Network::Own = self.network {
+            arguments.push("--unshare-net".into());
+        }
+        arguments.extend(["--bind".into(), stage.root().into(), "/".into()]);
+        arguments
+            .extend(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"].map(OsString::from));
+        for number in 0..self.binds {
+            arguments.extend([
+                "--ro-bind".into(),
+                stage.source(number).into(),
+                target(number).into(),
+            ]);
+        }
+        arguments.extend(
+            [
+                "--die-with-parent",
+                "--new-session",
+                "--cap-drop",
+                "ALL",
+                PAYLOAD,
+            ]
+            .map(OsString::from),
+        );
+        arguments
+    }
+
+    /// The arguments jailrun takes; writes the unit they name.
+    pub(crate) fn for_jailrun(&self, stage: &Stage) -> Result<Vec<OsString>, Error> {
+        let unit = stage.write_unit(&format!("{}-{}", self.name, self.binds), &self.unit(stage))?;
+        Ok(vec!["up".into(), "--quiet".into(), unit.into()])
+    }
+
+    /// The unit's text.
+    fn unit(&self, stage: &Stage) -> String {
+        let root = quoted(&stage.root());
+        let network = match self.network {
+            Network::Host => "host",
+            Network::Own => "none",
+        };
+        let limits = match self.limits {
+            Limits::None => "[limits]\npids = \"infinity\"\n\n",
+            Limits::Default => "",
+            Limits::Three => "[limits]\nmemory = \"256M\"\ncpu = 1.0\npids = 64\n\n",
+        };
+        let security = match self.protected_paths {
+            ProtectedPaths::None => "[security]\nmasked-paths = []\nread-only-paths = []\n\n",
+            ProtectedPaths::Default => "",
+        };
+        let mut unit = format!(
+            "[root]\npath = {root}\napi-filesystems = [\"/proc\", \"/dev\", \"/tmp\"]\n\n\
+             [network]\nmode = \"{network}\"\n\n\
+             {limits}{security}\
+             [process]\ncommand = [\"{PAYLOAD}\"]\n"
+        );
+        for number in 0..self.binds {
+            let source = quoted(&stage.source(number));
+            let target = target(number);
+            unit += &format!(
+                "\n[[mounts]]\ntarget = \"{target}\"\nbind = {source}\nread-only = true\n"
+            );
+        }
+        unit
+    }
+}
+
+/// Where a source is bound inside the jail.
+fn target(number: usize) -> String {
+    format!("/binds/{number}")
+}
+
+/// A path as a TOML string; `Debug` escapes the quote and the backslash as TOML does.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.to_string_lossy())
+}

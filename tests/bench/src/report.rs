@@ -1,0 +1,141 @@
+//! The output: tables for people.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::contender::Launcher;
+use crate::error::Error;
+use crate::timing::Figures;
+
+/// Writes to standard output.
+pub(crate) fn print(text: impl fmt::Display) -> Result<(), Error> {
+    write!(io::stdout(), "{text}").map_err(Error::Output)
+}
+
+/// The figures of one case.
+pub(crate) struct Table<'a> {
+    pub(crate) title: &'a str,
+    pub(crate) runs: usize,
+    pub(crate) figures: &'a [Figures],
+}
+
+impl fmt::Display for Table<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            title,
+            runs,
+            figures,
+        } = self;
+        writeln!(f, "\n{title} ({runs} runs)")?;
+        writeln!(
+            f,
+            "  {:<10}{:>12}{:>12}{:>10}{:>10}",
+            "contender", "median µs", "p99 µs", "/ floor", "/ bwrap"
+        )?;
+        for row in *figures {
+            write!(
+                f,
+                "  {:<10}{:>12.0}{:>12.0}",
+                row.launcher.name(),
+                micros(row.median),
+                micros(row.p99)
+            )?;
+            for base in [Launcher::Floor, Launcher::Bwrap] {
+                match ratio(figures, row.launcher, base) {
+                    Some(ratio) => write!(f, "{ratio:>10.2}")?,
+                    None => write!(f, "{:>10}", "-")?,
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// The median of one launcher by that of another, where both were measured.
+pub(crate) fn ratio(figures: &[Figures], of: Launcher, to: Launcher) -> Option<f64> {
+    let median = |launcher| {
+        figures
+            .iter()
+            .find(|row| row.launcher == launcher)
+            .map(|row| row.median)
+    };
+    Some(median(of)?.div_duration_f64(median(to)?))
+}
+
+/// What one bind costs a launcher.
+pub(crate) struct PerBind {
+    pub(crate) launcher: Launcher,
+    /// For each step, in microseconds: what a launch takes longer than one without binds, by the
+    /// number of binds.
+    pub(crate) costs: Vec<f64>,
+}
+
+/// What one bind costs where there are more and more of them.
+pub(crate) struct PerBindTable<'a> {
+    pub(crate) runs: usize,
+    /// The numbers of binds.
+    pub(crate) steps: &'a [usize],
+    pub(crate) rows: &'a [PerBind],
+}
+
+impl fmt::Display for PerBindTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, steps, rows } = self;
+        writeln!(
+            f,
+            "\nµs per bind, beyond a launch without any, by the number of binds ({runs} runs)"
+        )?;
+        write!(f, "  {:<10}", "contender")?;
+        for step in *steps {
+            write!(f, "{step:>12}")?;
+        }
+        writeln!(f)?;
+        for row in *rows {
+            write!(f, "  {:<10}", row.launcher.name())?;
+            for cost in &row.costs {
+                write!(f, "{cost:>12.2}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// A ratio jailrun has to reach.
+pub(crate) struct Target {
+    pub(crate) name: String,
+    pub(crate) measured: f64,
+    pub(crate) at_most: f64,
+}
+
+/// The targets, a line for each.
+pub(crate) struct Targets<'a>(pub(crate) &'a [Target]);
+
+impl fmt::Display for Targets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.0.is_empty() {
+            writeln!(f, "\ntargets")?;
+        }
+        for Target {
+            name,
+            measured,
+            at_most,
+        } in self.0
+        {
+            let verdict = if measured <= at_most {
+                "reached"
+            } else {
+                "missed"
+            };
+            writeln!(f, "  {verdict:<9}{name}: {measured:.3}, at most {at_most}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A time in microseconds.
+pub(crate) fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

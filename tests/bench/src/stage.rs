@@ -1,0 +1,89 @@
+//! The files of the benchmark: a temporary directory with the jail's root, the sources of the binds
+//! and the units.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::{env, process};
+
+use crate::error::Error;
+
+/// The payload's path inside the jail.
+pub(crate) const PAYLOAD: &str = "/nothing";
+
+/// The most binds a case makes, and how many mount points the root has for them.
+pub(crate) const MOST_BINDS: usize = 1000;
+
+/// The directories of the jail's root: the mount points of the API file systems, and where the
+/// binds go.
+const DIRECTORIES: [&str; 6] = ["proc", "sys", "dev", "tmp", "run", "binds"];
+
+/// The temporary directory, removed with everything in it when dropped.
+pub(crate) struct Stage {
+    directory: PathBuf,
+}
+
+impl Stage {
+    /// Builds the jail's root, with the payload in it, and the sources of the binds.
+    pub(crate) fn build(payload: &Path) -> Result<Self, Error> {
+        let directory = env::temp_dir().join(format!("jailbench-{}", process::id()));
+        // Fails when the path exists, so nobody else can have prepared it; closed to others,
+        // whatever the umask.
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .map_err(Error::file("create", &directory))?;
+        // Owns the directory from here on, so that it is removed when the rest fails.
+        let stage = Self { directory };
+
+        let root = stage.root();
+        for path in DIRECTORIES
+            .map(|name| root.join(name))
+            .into_iter()
+            .chain([stage.sources()])
+        {
+            fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
+        }
+        let copy = root.join(PAYLOAD.trim_start_matches('/'));
+        fs::copy(payload, &copy).map_err(Error::file("create", &copy))?;
+        for number in 0..MOST_BINDS {
+            for path in [stage.source(number), root.join(format!("binds/{number}"))] {
+                fs::write(&path, "").map_err(Error::file("create", &path))?;
+            }
+        }
+        Ok(stage)
+    }
+
+    /// The jail's root directory.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// The directory of the files to bind, which are named by their numbers.
+    pub(crate) fn sources(&self) -> PathBuf {
+        self.directory.join("sources")
+    }
+
+    /// One of the files to bind, by its path on the host.
+    pub(crate) fn source(&self, number: usize) -> PathBuf {
+        self.sources().join(number.to_string())
+    }
+
+    /// Writes a unit file and gives its path.
+    pub(crate) fn write_unit(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+        let path = self.directory.join(format!("{name}.toml"));
+        fs::write(&path, text).map_err(Error::file("write", &path))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.directory) {
+            eprintln!(
+                "jailbench: cannot remove `{}`: {error}",
+                self.directory.display()
+            );
+        }
+    }
+}

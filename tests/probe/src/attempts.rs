@@ -1,0 +1,189 @@
+//! Things a jail must refuse, or allow only where its unit says so.
+//!
+//! Each is tried once and the answer printed: `attempt` is the subcommand,
+//! `ok` whether the kernel allowed it, `errno` the name of its refusal or null.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, chroot};
+use std::path::Path;
+
+use libc::c_ulong;
+use serde_json::{Value, json};
+
+use crate::command::{Arguments, Failure, Outcome, found};
+use crate::{errno, report, sys};
+
+/// More steps up than any working directory is deep.
+const LEVELS: usize = 256;
+
+/// The directory `escape` makes and, if it made it, removes.
+const INNER_ROOT: &str = ".out";
+
+/// How much of a file `read` prints: a file it can read may be a whole disk.
+const READ_LIMIT: u64 = 1 << 20;
+
+/// Bits of an ioctl request the kernel drops but a careless filter compares.
+const HIGH_HALF_JUNK: c_ulong = 0x5555_0000_0000;
+
+pub fn print(attempt: &str, result: io::Result<()>) -> Outcome {
+    let refusal = result.err();
+    found(&json!({
+        "attempt": attempt,
+        "ok": refusal.is_none(),
+        "errno": refusal.as_ref().map(errno::describe),
+    }))
+}
+
+pub fn write(mut arguments: Arguments) -> Outcome {
+    let path = arguments.required("PATH")?;
+    let text = arguments.required("TEXT")?;
+    arguments.end()?;
+    print("write", fs::write(path, text.as_encoded_bytes()))
+}
+
+/// The content is printed as it is; only a refusal is JSON, with exit status 1.
+pub fn read(arguments: Arguments) -> Outcome {
+    match read_start(&arguments.only_path()?) {
+        Ok(content) => {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&content)?;
+            stdout.flush()?;
+            Ok(0)
+        }
+        Err(error) => {
+            print("read", Err(error))?;
+            Ok(1)
+        }
+    }
+}
+
+fn read_start(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    File::open(path)?
+        .take(READ_LIMIT)
+        .read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// What the file is, beside the usual answer of an attempt.
+pub fn stat(arguments: Arguments) -> Outcome {
+    let path = arguments.only_path()?;
+    match describe_file(&path) {
+        Ok(file) => found(&json!({ "attempt": "stat", "ok": true, "errno": null, "file": file })),
+        Err(error) => print("stat", Err(error)),
+    }
+}
+
+fn describe_file(path: &Path) -> io::Result<Value> {
+    let metadata = path.symlink_metadata()?;
+    let mut file = report::describe_node(path, &metadata)?;
+    file["mode"] = format!("{:04o}", metadata.mode() & 0o7777).into();
+    file["uid"] = metadata.uid().into();
+    file["gid"] = metadata.gid().into();
+    file["size"] = metadata.size().into();
+    file["links"] = metadata.nlink().into();
+    file["dev"] = report::device(metadata.dev()).into();
+    file["ino"] = metadata.ino().into();
+    Ok(file)
+}
+
+/// The double chroot: chroot into a subdirectory while staying outside it, walk
+/// up past what used to be the root, make that the root.
+pub fn escape(arguments: Arguments) -> Outcome {
+    arguments.end()?;
+    let before = report::root()?;
+    let failure = leave_chroot().err();
+    let escaped = failure.is_none() && report::root()? != before;
+    found(&json!({
+        "escaped": escaped,
+        "step": failure.as_ref().map(|(step, _)| step),
+        "errno": failure.as_ref().map(|(_, error)| errno::describe(error)),
+    }))
+}
+
+fn leave_chroot() -> Result<(), (&'static str, io::Error)> {
+    let at = |step| move |error| (step, error);
+    let made = make_inner_root().map_err(at("mkdir"))?;
+    let entered = chroot(INNER_ROOT);
+    if made {
+        // Still reachable: the working directory has not changed.
+        fs::remove_dir(INNER_ROOT).map_err(at("rmdir"))?;
+    }
+    entered.map_err(at("chroot-in"))?;
+    for _ in 0..LEVELS {
+        env::set_current_dir("..").map_err(at("chdir"))?;
+    }
+    chroot(".").map_err(at("chroot-out"))
+}
+
+/// Whether the directory had to be made: a read-only root may bring it along.
+fn make_inner_root() -> io::Result<bool> {
+    match fs::create_dir(INNER_ROOT) {
+        Ok(()) => Ok(true),
+        Err(_) if Path::new(INNER_ROOT).is_dir() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn mount_tmpfs(arguments: Arguments) -> Outcome {
+    print("mount-tmpfs", sys::mount_tmpfs(&arguments.only_path()?))
+}
+
+pub fn umount(arguments: Arguments) -> Outcome {
+    print("umount", sys::detach_mount(&arguments.only_path()?))
+}
+
+pub fn remount_rw(arguments: Arguments) -> Outcome {
+    print("remount-rw", sys::remount_writable(&arguments.only_path()?))
+}
+
+pub fn unshare_user(arguments: Arguments) -> Outcome {
+    arguments.end()?;
+    print("unshare-user", sys::unshare_user())
+}
+
+/// The default is a device every jail has, so that a refusal is about mknod.
+pub fn mknod(mut arguments: Arguments) -> Outcome {
+    let path = arguments.required("PATH")?;
+    let (kind, major, minor) = match arguments.next() {
+        None => (libc::S_IFCHR, 1, 3),
+        Some(kind) => (
+            device_kind(&kind)?,
+            arguments.parsed("MAJOR")?,
+            arguments.parsed("MINOR")?,
+        ),
+    };
+    arguments.end()?;
+    let made = sys::mknod(Path::new(&path), kind, libc::makedev(major, minor));
+    print("mknod", made)
+}
+
+fn device_kind(word: &OsString) -> Result<libc::mode_t, Failure> {
+    match word.to_str() {
+        Some("b") => Ok(libc::S_IFBLK),
+        Some("c") => Ok(libc::S_IFCHR),
+        _ => Err(Failure::Usage(format!("{word:?} is neither b nor c"))),
+    }
+}
+
+pub fn sysctl_write(arguments: Arguments) -> Outcome {
+    arguments.end()?;
+    let opened = OpenOptions::new()
+        .write(true)
+        .open("/proc/sys/kernel/core_pattern");
+    print("sysctl-write", opened.map(drop))
+}
+
+pub fn tiocsti(arguments: Arguments) -> Outcome {
+    arguments.end()?;
+    print("tiocsti", sys::type_into_terminal(b'#', 0))
+}
+
+pub fn tiocsti_high(arguments: Arguments) -> Outcome {
+    arguments.end()?;
+    let typed = sys::type_into_terminal(b'#', HIGH_HALF_JUNK);
+    print("tiocsti-high", typed)
+}

@@ -1,0 +1,142 @@
+//! The program jailrun's tests run inside a jail: it reports what a process
+//! sees there, behaves in ways a launcher must cope with, and tries what a
+//! jail must refuse.
+//!
+//! It is one static file, because the root of a jail may hold nothing else.
+//! What it finds goes to standard output as one line of JSON.
+//!
+//! Exit status: 0 when the subcommand did its work, and that includes an
+//! attempt that was refused, since the refusal is the finding; 1 when it could
+//! not do its work, and when `read` or `hog`, whose success is no JSON, is
+//! refused; 2 for a usage error. `exit`, `signal` and `report --exit` end as
+//! they were told to.
+//!
+//! There is no Rust `main`: before calling one, the Rust runtime ignores
+//! SIGPIPE, installs handlers for SIGSEGV and SIGBUS, and opens `/dev/null` in
+//! place of standard descriptors that are closed. A program whose work is to
+//! show how it was started must see these as its launcher left them.
+
+#![cfg_attr(not(test), no_main)]
+
+mod attempts;
+mod behaviour;
+mod command;
+mod errno;
+mod mountinfo;
+mod report;
+mod sys;
+
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::os::unix::ffi::OsStrExt;
+use std::process;
+
+use command::{Arguments, Failure, Outcome};
+
+/// One subcommand: a row of the usage text and the function behind it.
+struct Subcommand {
+    name: &'static str,
+    operands: &'static str,
+    about: &'static str,
+    run: fn(Arguments) -> Outcome,
+}
+
+impl Subcommand {
+    fn synopsis(&self) -> String {
+        let line = format!("jailprobe {} {}", self.name, self.operands);
+        line.trim_end().to_owned()
+    }
+}
+
+const fn subcommand(
+    name: &'static str,
+    operands: &'static str,
+    about: &'static str,
+    run: fn(Arguments) -> Outcome,
+) -> Subcommand {
+    Subcommand {
+        name,
+        operands,
+        about,
+        run,
+    }
+}
+
+#[rustfmt::skip]
+const SUBCOMMANDS: &[Subcommand] = &[
+    subcommand("report", "[--exit N] [--] [ARGUMENT...]", "everything observable about the process", report::report),
+    subcommand("open-fds", "", "the open file descriptors", report::open_fds),
+    subcommand("tty", "", "the terminal on standard input, and the controlling one", report::tty),
+
+    subcommand("true", "", "succeed", behaviour::succeed),
+    subcommand("exit", "N", "exit with status N", behaviour::exit),
+    subcommand("signal", "N", "send signal N to itself", behaviour::signal),
+    subcommand("sleep", "SECONDS", "sleep", behaviour::sleep),
+    subcommand("spin", "SECONDS", "keep one CPU busy, then say how much of it was given", behaviour::spin),
+    subcommand("hog", "BYTES", "write to that much memory, then say so", behaviour::hog),
+    subcommand("forks", "N", "try to have N children at once", behaviour::forks),
+    subcommand("zombies", "N", "leave N dead orphans to init, count zombies 200 ms later", behaviour::zombies),
+    subcommand("ignore-term", "SECONDS", "ignore TERM and INT, say `ready`, sleep", behaviour::ignore_term),
+    subcommand("trap", "", "say `ready`, then the name of every signal, until TERM", behaviour::trap),
+
+    subcommand("write", "PATH TEXT", "write a file", attempts::write),
+    subcommand("read", "PATH", "print the first MiB of a file", attempts::read),
+    subcommand("stat", "PATH", "describe a file, not following a final symlink", attempts::stat),
+    subcommand("escape", "", "leave a chroot through a second one", attempts::escape),
+    subcommand("mount-tmpfs", "PATH", "mount a tmpfs", attempts::mount_tmpfs),
+    subcommand("umount", "PATH", "detach a mount", attempts::umount),
+    subcommand("remount-rw", "PATH", "make a mount writable, keeping its other options", attempts::remount_rw),
+    subcommand("unshare-user", "", "enter a new user namespace", attempts::unshare_user),
+    subcommand("mknod", "PATH [b|c MAJOR MINOR]", "make a device node, by default that of /dev/null", attempts::mknod),
+    subcommand("sysctl-write", "", "open kernel.core_pattern for writing, without writing", attempts::sysctl_write),
+    subcommand("tiocsti", "", "type one `#` into the terminal on standard input", attempts::tiocsti),
+    subcommand("tiocsti-high", "", "the same, with junk in the upper half of the request", attempts::tiocsti_high),
+];
+
+/// The entry point the C library calls.
+///
+/// # Safety
+///
+/// `argv` must point to `argc` strings that are valid for the whole process,
+/// which the C library guarantees.
+#[allow(unsafe_code)]
+#[cfg_attr(not(test), unsafe(export_name = "main"))]
+#[cfg_attr(test, allow(dead_code))]
+unsafe extern "C" fn start(argc: c_int, argv: *const *const c_char) -> c_int {
+    let words = (0..usize::try_from(argc).unwrap_or(0)).map(|index| {
+        // SAFETY: index < argc, so this is one of the strings the C library
+        // passes, terminated and never freed.
+        let word = unsafe { CStr::from_ptr(*argv.add(index)) };
+        OsStr::from_bytes(word.to_bytes()).to_owned()
+    });
+    // `process::exit` rather than a return, because it flushes standard output.
+    process::exit(run(words.collect()).into())
+}
+
+fn run(words: Vec<OsString>) -> u8 {
+    let mut words = words.into_iter();
+    let program = words.next().unwrap_or_default();
+    let name = words.next().unwrap_or_default();
+    let Some(subcommand) = SUBCOMMANDS.iter().find(|it| name == it.name) else {
+        eprint!("{}", usage());
+        return 2;
+    };
+    match (subcommand.run)(Arguments::new(program, words)) {
+        Ok(status) => status,
+        Err(Failure::Usage(message)) => {
+            eprintln!("jailprobe {}: {message}", subcommand.name);
+            eprintln!("usage: {}", subcommand.synopsis());
+            2
+        }
+        Err(Failure::Io(error)) => {
+            eprintln!("jailprobe {}: {error}", subcommand.name);
+            1
+        }
+    }
+}
+
+fn usage() -> String {
+    SUBCOMMANDS
+        .iter()
+        .map(|it| format!("{}\n    {}\n", it.synopsis(), it.about))
+        .collect()
+}

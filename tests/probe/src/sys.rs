@@ -1,0 +1,381 @@
+//! The system calls the standard library lacks, made safe to call. The
+//! process has one thread, which the reasons below rely on.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, OsString};
+use std::io;
+use std::mem::{self, MaybeUninit};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::ptr;
+use std::time::Duration;
+
+use libc::{c_char, c_int, c_long, c_ulong, c_void, gid_t, pid_t, uid_t};
+
+/// The type the C library gives to `RLIMIT_…`.
+#[cfg(target_env = "gnu")]
+pub type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub type Resource = c_int;
+
+/// The C convention: a negative result means `errno` says why.
+fn check<T: Copy + Default + PartialOrd>(result: T) -> io::Result<T> {
+    if result < T::default() {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
+
+fn from_c_chars(chars: &[c_char]) -> String {
+    let bytes: Vec<u8> = chars
+        .iter()
+        .map(|it| *it as u8)
+        .take_while(|byte| *byte != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+// Identity
+
+pub struct HostNames {
+    pub host: String,
+    pub domain: String,
+}
+
+pub fn host_names() -> io::Result<HostNames> {
+    let mut names = MaybeUninit::<libc::utsname>::uninit();
+    // SAFETY: uname fills the structure it is given.
+    check(unsafe { libc::uname(names.as_mut_ptr()) })?;
+    // SAFETY: uname succeeded, so the structure is filled.
+    let names = unsafe { names.assume_init() };
+    Ok(HostNames {
+        host: from_c_chars(&names.nodename),
+        domain: from_c_chars(&names.domainname),
+    })
+}
+
+/// Real, effective, saved, filesystem.
+pub fn user_ids() -> io::Result<[uid_t; 4]> {
+    let [mut real, mut effective, mut saved] = [0; 3];
+    // SAFETY: the three pointers are to live integers.
+    check(unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) })?;
+    // SAFETY: no memory is involved; an impossible id changes nothing and the
+    // call returns the present one, whose sign bit is part of the number.
+    let filesystem = unsafe { libc::setfsuid(uid_t::MAX) }.cast_unsigned();
+    Ok([real, effective, saved, filesystem])
+}
+
+/// Real, effective, saved, filesystem.
+pub fn group_ids() -> io::Result<[gid_t; 4]> {
+    let [mut real, mut effective, mut saved] = [0; 3];
+    // SAFETY: the three pointers are to live integers.
+    check(unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) })?;
+    // SAFETY: as in `user_ids`.
+    let filesystem = unsafe { libc::setfsgid(gid_t::MAX) }.cast_unsigned();
+    Ok([real, effective, saved, filesystem])
+}
+
+pub fn supplementary_groups() -> io::Result<Vec<gid_t>> {
+    // SAFETY: with a size of zero the call only counts.
+    let count = check(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    let mut groups = vec![0; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: the vector holds `count` elements.
+    check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    Ok(groups)
+}
+
+pub fn is_session_leader() -> io::Result<bool> {
+    // SAFETY: no memory is involved.
+    let (session, process) = unsafe { (libc::getsid(0), libc::getpid()) };
+    Ok(check(session)? == process)
+}
+
+// Attributes
+
+/// A `PR_GET_…` request whose answer is the result of the call.
+pub fn prctl_get(request: c_int) -> io::Result<c_int> {
+    // SAFETY: requests of this kind take no pointer, and unused arguments must
+    // be zero.
+    check(unsafe {
+        libc::prctl(
+            request,
+            0 as c_ulong,
+            0 as c_ulong,
+            0 as c_ulong,
+            0 as c_ulong,
+        )
+    })
+}
+
+pub fn parent_death_signal() -> io::Result<c_int> {
+    let mut signal: c_int = 0;
+    // SAFETY: this request stores one integer where its argument points.
+    check(unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) })?;
+    Ok(signal)
+}
+
+/// Soft and hard.
+pub fn resource_limit(resource: Resource) -> io::Result<[libc::rlim_t; 2]> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is to a live structure.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok([limit.rlim_cur, limit.rlim_max])
+}
+
+/// Reading it means setting it; it is put back at once.
+pub fn umask() -> libc::mode_t {
+    // SAFETY: no memory is involved, and no other thread creates files between.
+    unsafe {
+        let mask = libc::umask(0);
+        libc::umask(mask);
+        mask
+    }
+}
+
+/// The system call rather than getpriority(3): it answers `20 - nice`, which
+/// leaves negative numbers to errors.
+pub fn nice() -> io::Result<c_long> {
+    // SAFETY: no memory is involved.
+    let answer = check(unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) })?;
+    Ok(20 - answer)
+}
+
+pub fn affinity() -> io::Result<Vec<usize>> {
+    // SAFETY: all zeroes is the empty set.
+    let mut cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
+    let size = mem::size_of_val(&cpus);
+    // SAFETY: the set is live and `size` bytes long.
+    check(unsafe { libc::sched_getaffinity(0, size, &raw mut cpus) })?;
+    // SAFETY: every index is below the number of bits of the set.
+    Ok((0..size * 8)
+        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &cpus) })
+        .collect())
+}
+
+/// The system call rather than getcwd(3), which turns a directory outside the
+/// root, `(unreachable)/…`, into an error.
+pub fn working_directory() -> io::Result<OsString> {
+    let mut path = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the buffer is live and of the given length.
+    let length = check(unsafe { libc::syscall(libc::SYS_getcwd, path.as_mut_ptr(), path.len()) })?;
+    path.truncate(usize::try_from(length).unwrap_or(0).saturating_sub(1));
+    Ok(OsString::from_vec(path))
+}
+
+pub fn is_open(descriptor: c_int) -> bool {
+    // SAFETY: no memory is involved, and a number that is not open is refused.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) >= 0 }
+}
+
+/// Each address of each interface: its name, and whether it is up. The C
+/// library also lists the interfaces without an address, and needs no `/proc`.
+pub fn interfaces() -> io::Result<Vec<(String, bool)>> {
+    let mut first = ptr::null_mut();
+    // SAFETY: the pointer is to a live pointer, which receives a list.
+    check(unsafe { libc::getifaddrs(&raw mut first) })?;
+    let mut found = Vec::new();
+    let mut next: *const libc::ifaddrs = first;
+    // SAFETY: the entries and the names in them are valid until the list is
+    // freed, and the last entry's link is null.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        // SAFETY: as above; a name is always there and terminated.
+        let name = unsafe { CStr::from_ptr(entry.ifa_name) };
+        let up = entry.ifa_flags & libc::IFF_UP.cast_unsigned() != 0;
+        found.push((name.to_string_lossy().into_owned(), up));
+        next = entry.ifa_next;
+    }
+    // SAFETY: the list came from getifaddrs and nothing points into it now.
+    unsafe { libc::freeifaddrs(first) };
+    Ok(found)
+}
+
+pub fn cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the pointer is to a live structure.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) })?;
+    Ok(Duration::new(
+        time.tv_sec.cast_unsigned(),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    ))
+}
+
+// Terminals
+
+pub fn terminal_name(descriptor: c_int) -> io::Result<String> {
+    let mut name = [0; libc::PATH_MAX as usize];
+    // SAFETY: the buffer is live and of the given length.
+    match unsafe { libc::ttyname_r(descriptor, name.as_mut_ptr(), name.len()) } {
+        0 => Ok(from_c_chars(&name)),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+pub fn window_size(descriptor: c_int) -> io::Result<libc::winsize> {
+    // SAFETY: the structure is made of integers, for which zero is valid.
+    let mut size: libc::winsize = unsafe { mem::zeroed() };
+    // SAFETY: this request fills the structure its argument points to.
+    check(unsafe { libc::ioctl(descriptor, libc::TIOCGWINSZ, &raw mut size) })?;
+    Ok(size)
+}
+
+/// Fails unless the descriptor is the controlling terminal.
+pub fn terminal_session(descriptor: c_int) -> io::Result<pid_t> {
+    // SAFETY: no memory of ours is involved.
+    check(unsafe { libc::tcgetsid(descriptor) })
+}
+
+pub fn is_foreground(descriptor: c_int) -> io::Result<bool> {
+    // SAFETY: no memory of ours is involved.
+    let (foreground, own) = unsafe { (libc::tcgetpgrp(descriptor), libc::getpgrp()) };
+    Ok(check(foreground)? == own)
+}
+
+/// Types into the terminal on standard input. The system call rather than
+/// ioctl(3), which may cut the request to 32 bits.
+pub fn type_into_terminal(byte: u8, junk: c_ulong) -> io::Result<()> {
+    let request = libc::TIOCSTI as c_ulong | junk;
+    // SAFETY: TIOCSTI reads one byte where its argument points; the kernel
+    // ignores the upper half of the request.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            libc::STDIN_FILENO,
+            request,
+            &raw const byte,
+        )
+    })?;
+    Ok(())
+}
+
+// Processes and signals
+
+/// The child's number in the parent, nothing in the child.
+pub fn fork() -> io::Result<Option<pid_t>> {
+    // SAFETY: with one thread, no lock can be held by a thread the child lacks.
+    let child = check(unsafe { libc::fork() })?;
+    Ok((child != 0).then_some(child))
+}
+
+pub fn wait(child: pid_t) -> io::Result<ExitStatus> {
+    let mut status = 0;
+    // SAFETY: the pointer is to a live integer.
+    check(unsafe { libc::waitpid(child, &raw mut status, 0) })?;
+    Ok(ExitStatus::from_raw(status))
+}
+
+pub fn raise(signal: c_int) -> io::Result<()> {
+    // SAFETY: the process has no handlers, so none can run.
+    check(unsafe { libc::kill(libc::getpid(), signal) })?;
+    Ok(())
+}
+
+pub fn ignore_signal(signal: c_int) -> io::Result<()> {
+    // SAFETY: ignoring a signal installs no handler.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+pub struct SignalSet(libc::sigset_t);
+
+impl SignalSet {
+    pub fn new(signals: &[c_int]) -> io::Result<Self> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: sigemptyset fills the set it is given.
+        check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+        // SAFETY: sigemptyset succeeded, so the set is filled.
+        let mut set = unsafe { set.assume_init() };
+        for signal in signals {
+            // SAFETY: the set is live and filled.
+            check(unsafe { libc::sigaddset(&raw mut set, *signal) })?;
+        }
+        Ok(Self(set))
+    }
+
+    pub fn block(&self) -> io::Result<()> {
+        // SAFETY: the set is live, and the former mask is not asked for.
+        check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const self.0, ptr::null_mut()) })?;
+        Ok(())
+    }
+
+    /// Takes the next pending signal of the set, which must be blocked.
+    pub fn wait(&self) -> io::Result<c_int> {
+        let mut signal = 0;
+        // SAFETY: both pointers are to live values.
+        match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
+            0 => Ok(signal),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
+// Mounts, namespaces, nodes
+
+/// mount(2) with the filesystem type as its source, and without data.
+fn mount(fstype: Option<&CStr>, target: &Path, flags: c_ulong) -> io::Result<()> {
+    let target = c_path(target)?;
+    let fstype = fstype.map_or(ptr::null(), CStr::as_ptr);
+    let no_data: *const c_void = ptr::null();
+    // SAFETY: each pointer is null, which mount allows, or to a string that
+    // lives until the call returns.
+    check(unsafe { libc::mount(fstype, target.as_ptr(), fstype, flags, no_data) })?;
+    Ok(())
+}
+
+pub fn mount_tmpfs(target: &Path) -> io::Result<()> {
+    mount(Some(c"tmpfs"), target, 0)
+}
+
+/// Clears the read-only flag of one mount and keeps those that may be locked:
+/// dropping one of them would be refused for a reason of its own.
+pub fn remount_writable(target: &Path) -> io::Result<()> {
+    const KEPT: c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    let flags = mount_flags(target)? & KEPT;
+    mount(None, target, libc::MS_REMOUNT | libc::MS_BIND | flags)
+}
+
+/// The flags of statvfs, which for those of `KEPT` are the flags of mount(2).
+fn mount_flags(path: &Path) -> io::Result<c_ulong> {
+    let path = c_path(path)?;
+    let mut filesystem = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is terminated, and statvfs fills the structure.
+    check(unsafe { libc::statvfs(path.as_ptr(), filesystem.as_mut_ptr()) })?;
+    // SAFETY: statvfs succeeded, so the structure is filled.
+    Ok(unsafe { filesystem.assume_init() }.f_flag)
+}
+
+/// Lazily, so that a mount in use is no reason to refuse.
+pub fn detach_mount(target: &Path) -> io::Result<()> {
+    let target = c_path(target)?;
+    // SAFETY: the path is terminated.
+    check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) })?;
+    Ok(())
+}
+
+pub fn unshare_user() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+    Ok(())
+}
+
+pub fn mknod(path: &Path, kind: libc::mode_t, device: libc::dev_t) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path is terminated.
+    check(unsafe { libc::mknod(path.as_ptr(), kind | 0o600, device) })?;
+    Ok(())
+}
