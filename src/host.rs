@@ -65,6 +65,8 @@ pub trait Host {
     fn is_terminal(&self, fd: i32) -> bool;
     /// Whether a descriptor is open.
     fn is_open(&self, fd: i32) -> bool;
+    /// Whether somebody holds the lock on a file; flock(2).
+    fn is_locked(&self, path: &Path) -> bool;
     /// Page size in bytes.
     fn page_size(&self) -> u64;
 }
@@ -211,6 +213,12 @@ impl Host for Machine {
 
     fn is_open(&self, fd: i32) -> bool {
         sys::borrow(fd).is_ok()
+    }
+
+    fn is_locked(&self, path: &Path) -> bool {
+        // Closing the file gives the lock back at once.
+        std::fs::File::open(path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
     }
 
     fn page_size(&self) -> u64 {

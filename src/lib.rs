@@ -12,11 +12,15 @@
 //!
 //! Imports point one way: `unit ← plan ← {run, explain, dry_run} ← cli`.
 
+pub mod cli;
 pub mod codes;
 pub mod diagnostic;
+pub mod dry_run;
+pub mod explain;
 pub mod host;
 pub mod names;
 pub mod plan;
+pub mod run;
 pub mod source;
 pub mod sys;
 pub mod unit;

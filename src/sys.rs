@@ -69,7 +69,9 @@ pub enum Cloned {
 /// The caller must be single-threaded.
 pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
     let mut pidfd: RawFd = -1;
-    let into_cgroup = if cgroup.is_some() { libc::CLONE_INTO_CGROUP as u64 } else { 0 };
+    // libc has it as an int, which it does not fit.
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let into_cgroup = if cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
     let arguments = libc::clone_args {
         flags: flags | libc::CLONE_PIDFD as u64 | into_cgroup,
         pidfd: (&raw mut pidfd) as u64,
@@ -454,4 +456,28 @@ pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
         libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
     };
     length == 1 && value[0] == b'1'
+}
+
+/// setpriority(2) of this process.
+pub fn set_nice(nice: i32) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// Gives a signal its default disposition.
+pub fn default_signal(signal: i32) -> Result<()> {
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+        return Err(Errno::last());
+    }
+    Ok(())
+}
+
+/// fork(2). The caller must be single-threaded.
+pub fn fork() -> Result<Option<nix::unistd::Pid>> {
+    // SAFETY: this program has one thread, so the child may do anything.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Child => Ok(None),
+        nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
+    }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Planner;
-use super::step::{Namespace, Origin, Planned, Step};
+use super::step::{Origin, Planned, Step};
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::source::Span;
@@ -658,12 +658,6 @@ impl<H: Host> Planner<'_, H> {
             return parse_device_number(&self.first_line(&disk.join("dev")));
         }
         Some(number)
-    }
-
-    /// Whether the jail's groups include one of the caller's pid namespace.
-    pub(super) fn cgroup_namespace(&self) -> Option<Namespace> {
-        use crate::unit::namespaces::Mode;
-        (self.unit.namespaces.cgroup.value == Mode::Private).then_some(Namespace::Cgroup)
     }
 }
 

@@ -6,10 +6,11 @@
 //! order of a launch.
 
 pub mod cgroup;
+pub mod describe;
 mod files;
-mod mounts;
+pub(crate) mod mounts;
 mod process;
-mod root;
+pub(crate) mod root;
 pub mod step;
 pub mod view;
 
@@ -25,7 +26,7 @@ use crate::unit::Unit;
 use crate::unit::decode::Setting;
 use crate::unit::namespaces::{Mode, UserMode};
 use crate::unit::process::Network;
-use crate::unit::root::Switch;
+use crate::unit::root::{Propagation, Switch};
 
 /// Everything that a launch will do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,10 +148,14 @@ impl<'a, H: Host> Planner<'a, H> {
         self.always(Step::NewSession, "no way back to the caller's terminal");
         self.always(Step::NewKeyring, "keyrings are not part of any namespace");
         self.join_namespaces();
-        if let Some(_namespace) = self.cgroup_namespace() {
+        if self.is_private(&self.unit.namespaces.cgroup) {
             self.setting(Step::NewCgroupNamespace, &unspan(&self.unit.namespaces.cgroup), "namespaces.cgroup");
         }
-        self.always(Step::PrivateMounts, "before any mount: nothing may spread to the host");
+        let propagation = match self.unit.root.propagation.value {
+            Propagation::Slave => Propagation::Slave,
+            _ => Propagation::Private,
+        };
+        self.always(Step::PrivateMounts { propagation }, "before any mount: nothing may spread to the host");
         self.names();
         if self.unit.network.value == Network::None {
             self.setting(Step::LoopbackUp, &unspan(&self.unit.network), "network.mode");
@@ -177,7 +182,7 @@ impl<'a, H: Host> Planner<'a, H> {
         self.privileges(&user);
         self.command(&user);
 
-        let enter = self.enter();
+        let enter = self.enter(groups.v2);
         self.steps.splice(join_at..join_at, enter);
         let nodes = std::mem::take(&mut self.host_nodes);
         self.steps.splice(nodes_at..nodes_at, nodes);

@@ -17,7 +17,7 @@ use crate::unit::value::{HostPath, Who};
 
 /// Hidden unless the unit says otherwise: what they tell or do is the whole
 /// host's, not the jail's.
-pub const MASKED: &[&str] = &[
+pub(super) const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -39,11 +39,8 @@ pub const MASKED: &[&str] = &[
     "/sys/fs/selinux",
 ];
 
-/// Directory of each CPU that tells of its heat: hidden too.
-pub const THROTTLE: &str = "/sys/devices/system/cpu/cpu*/thermal_throttle";
-
 /// Read-only unless the unit says otherwise: root inside is root to them.
-pub const PROTECTED: &[&str] =
+pub(super) const PROTECTED: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Sockets through which the host's container engines and init are commanded.

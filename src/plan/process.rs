@@ -56,7 +56,7 @@ impl<H: Host> Planner<'_, H> {
 
     /// The step that enters the namespaces, with a join of a pid namespace
     /// before it: only a child can be in another one.
-    pub(super) fn enter(&mut self) -> Vec<Planned> {
+    pub(super) fn enter(&mut self, cgroup: Option<PathBuf>) -> Vec<Planned> {
         let unit = self.unit;
         let (uid, gid) = self.host.ids();
         let mut steps = Vec::new();
@@ -89,11 +89,6 @@ impl<H: Host> Planner<'_, H> {
                 origin: origin(unit.namespaces.pid.span, "namespaces.pid"),
             });
         }
-        let cgroup = self.steps.iter().rev().find_map(|planned| match &planned.step {
-            Step::CreateCgroup { directory } if self.host.cgroups().v2.as_ref().is_some_and(|v2| directory.starts_with(&v2.mount))
-                && !directory.ends_with("jailrun-supervisor") => Some(directory.clone()),
-            _ => None,
-        });
         let map = self.private_user.then_some(RootMap { uid, gid });
         steps.push(Planned {
             step: Step::Enter { namespaces, map, cgroup, time },

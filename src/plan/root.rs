@@ -78,9 +78,10 @@ impl<H: Host> Planner<'_, H> {
                     option("size", size.0.to_string()),
                     option("nr_inodes", inodes.unwrap_or_else(|| inodes_of(size.0)).to_string()),
                 ];
-                self.push(Step::MountRoot { at: at.clone(), options }, origin);
+                let flags = MountFlags { read_only: false, ..flags };
+                self.push(Step::MountRoot { at: at.clone(), options, flags }, origin);
                 self.view.mount(Path::new("/"), Place::Memory, false);
-                self.expect("/", Some("tmpfs"), flags, false);
+                self.expect("/", Some("tmpfs"), MountFlags { read_only, ..NO_SUID_DEV }, false);
             }
         }
         at
@@ -89,8 +90,7 @@ impl<H: Host> Planner<'_, H> {
     fn attach_root(&mut self, source: PathBuf, at: &Path, flags: MountFlags, origin: Origin) {
         self.view.mount(Path::new("/"), Place::Host(source.clone()), flags.read_only);
         self.expect("/", None, flags, true);
-        let propagation = Propagation::Private;
-        self.push(Step::AttachRoot { source, at: at.to_owned(), flags, propagation }, origin);
+        self.push(Step::AttachRoot { source, at: at.to_owned(), flags }, origin);
     }
 
     /// What holds for the root once everything is in it.
@@ -100,7 +100,7 @@ impl<H: Host> Planner<'_, H> {
         if is_memory && root.read_only.value {
             self.setting(Step::ProtectRoot, &unspan(&root.read_only), "root.read-only");
         }
-        if root.propagation.value != Propagation::Private {
+        if !matches!(root.propagation.value, Propagation::Private | Propagation::Slave) {
             let propagation = root.propagation.value;
             self.setting(Step::SetPropagation { propagation }, &unspan(&root.propagation), "root.propagation");
         }
@@ -323,7 +323,7 @@ impl<H: Host> Planner<'_, H> {
             self.view.link(&path, to);
             self.push(Step::MakeLink { path, to: to.to_owned() }, by);
         }
-        let mut directory = |planner: &mut Self, name: &str| {
+        let directory = |planner: &mut Self, name: &str| {
             let path = dev.join(name);
             planner.view.make(&path, NodeKind::Directory);
             planner.push(Step::MakeNode { path: path.clone(), kind: NodeKind::Directory }, by);

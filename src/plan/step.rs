@@ -266,7 +266,10 @@ pub enum Step {
     /// Makes the group the process is in the root of what it sees.
     NewCgroupNamespace,
     /// Stops mounts from spreading to the host.
-    PrivateMounts,
+    PrivateMounts {
+        /// `Private`, or `Slave` where the host's mounts are to arrive.
+        propagation: Propagation,
+    },
     /// Sets the host name.
     SetHostname {
         /// The name.
@@ -300,8 +303,6 @@ pub enum Step {
         at: PathBuf,
         /// Its flags, with all mounts below.
         flags: MountFlags,
-        /// Its propagation type.
-        propagation: Propagation,
     },
     /// Mounts a file system in memory as the root.
     MountRoot {
@@ -309,6 +310,8 @@ pub enum Step {
         at: PathBuf,
         /// Its options.
         options: Vec<FsOption>,
+        /// Its flags.
+        flags: MountFlags,
     },
     /// Makes a mount point in what has been mounted so far.
     MakeNode {
@@ -499,7 +502,7 @@ impl Step {
             | Self::NewKeyring
             | Self::JoinNamespace { .. }
             | Self::NewCgroupNamespace
-            | Self::PrivateMounts
+            | Self::PrivateMounts { .. }
             | Self::SetHostname { .. }
             | Self::SetDomainname { .. }
             | Self::LoopbackUp

@@ -41,6 +41,12 @@ pub struct MountFlags {
     pub noatime: bool,
 }
 
+impl MountFlags {
+    /// None of them.
+    pub const NONE: Self =
+        Self { read_only: false, nosuid: false, nodev: false, noexec: false, noatime: false };
+}
+
 /// What an entry puts at its target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MountKind {

@@ -1,0 +1,402 @@
+//! The command line: arguments in, reports and exit statuses out.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use nix::errno::Errno;
+
+use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::dry_run::DryRun;
+use crate::explain;
+use crate::host::{Host as _, Machine};
+use crate::plan::describe::{describe, summary};
+use crate::plan::step::{Origin, Step};
+use crate::plan::{self, Care, Plan};
+use crate::run::error::{StepFailed, hint};
+use crate::run::{self, Cause, Ended};
+use crate::source::Sources;
+use crate::unit::{self, Loaded};
+
+/// Exit status of `up` for jailrun's own failures.
+const FAILURE: i32 = run::FAILURE;
+
+/// A declarative Linux sandbox launcher.
+#[derive(Debug, Parser)]
+#[command(name = "jailrun", version, about, long_about = None, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Launch a jail and wait for its end
+    Up(Up),
+    /// Report every problem of units, without launching anything
+    Check(Check),
+    /// Take back what killed launches have left
+    Gc(Gc),
+}
+
+#[derive(Debug, Args)]
+struct Up {
+    /// The unit, a TOML file, or `-` for standard input
+    unit: PathBuf,
+
+    /// Say what would happen and whether it would work; change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print the shell script that does the same; change nothing
+    #[arg(long)]
+    explain: bool,
+
+    /// With --dry-run: print JSON
+    #[arg(long, requires = "dry_run", conflicts_with = "explain")]
+    json: bool,
+
+    /// Set a key over the unit, such as limits.memory=512M; an empty value removes it
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Say nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+
+    /// Say what was verified
+    #[arg(long, short, conflicts_with = "quiet")]
+    verbose: bool,
+
+    /// Appended to the command; the command itself where the unit has none
+    #[arg(last = true, value_name = "ARG")]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    /// The units, TOML files
+    #[arg(required = true, value_name = "UNIT")]
+    units: Vec<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Set a key over the units
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Say nothing about units without a finding
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Debug, Args)]
+struct Gc {
+    /// Say nothing but errors
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Runs the program; returns its exit status.
+pub fn main() -> i32 {
+    if crate::sys::started_with_privileges() {
+        complain("jailrun refuses to run with privileges that its caller does not have (set-user-id or file capabilities)");
+        return FAILURE;
+    }
+    if let Ok(filter) = std::env::var("JAILRUN_LOG") {
+        env_logger::Builder::new().parse_filters(&filter).init();
+    }
+    let is_up = std::env::args_os().nth(1).is_some_and(|verb| verb == "up");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let for_help = !error.use_stderr();
+            // Where even the message cannot be written, the status still tells.
+            match error.print() {
+                Ok(()) | Err(_) => {}
+            }
+            return match (for_help, is_up) {
+                (true, _) => 0,
+                (false, true) => FAILURE,
+                (false, false) => 2,
+            };
+        }
+    };
+    match cli.command {
+        Command::Up(up) => up.run(),
+        Command::Check(check) => check.run(),
+        Command::Gc(gc) => gc.run(),
+    }
+}
+
+/// Writes a line about this program to standard error.
+fn complain(message: &str) {
+    // A closed standard error leaves only the exit status to speak.
+    match writeln!(anstream::stderr(), "jailrun: {}", printable(message)) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn print(text: &str) -> i32 {
+    match anstream::stdout().write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            complain(&format!("cannot write the report: {}", unit::io_reason(&error)));
+            FAILURE
+        }
+    }
+}
+
+/// Escapes control characters: messages may quote names that a jail chose.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let keep = !c.is_control() || c == '\n';
+            let escaped: Vec<char> = if keep { vec![c] } else { c.escape_default().collect() };
+            escaped
+        })
+        .collect()
+}
+
+fn report(diagnostics: &[Diagnostic], sources: &Sources, name: &str) {
+    let text = diagnostic::render(diagnostics, sources) + &diagnostic::summary(diagnostics, name) + "\n";
+    match anstream::stderr().write_all(text.as_bytes()) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn has_error(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+impl Up {
+    fn run(&self) -> i32 {
+        let name = self.unit.display().to_string();
+        let mut loaded = unit::load(&self.unit, &self.set, &self.arguments);
+        let machine = Machine::default();
+        let care = if self.dry_run || self.explain { Care::Everything } else { Care::Launch };
+        let Some(unit) = &loaded.unit else {
+            report(&loaded.diagnostics, &loaded.sources, &name);
+            return FAILURE;
+        };
+        let mut planning = plan::plan(unit, &machine, care);
+        let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+        let unsound = has_error(&diagnostics);
+        diagnostics.append(&mut planning.diagnostics);
+        diagnostic::sort(&mut diagnostics);
+        if unsound {
+            planning.plan = None;
+        }
+        planning.diagnostics = diagnostics;
+        if self.dry_run && !self.explain {
+            return self.dry_run(&loaded, &planning, &machine, &name);
+        }
+        let speak = has_error(&planning.diagnostics) || !self.quiet;
+        if speak && !planning.diagnostics.is_empty() {
+            report(&planning.diagnostics, &loaded.sources, &name);
+        }
+        let Some(plan) = &planning.plan else {
+            return if self.explain { 1 } else { FAILURE };
+        };
+        if self.explain {
+            return print(&explain::script(plan, &loaded.sources));
+        }
+        if !self.quiet {
+            complain(&format!("{}: {}", plan.name, summary(&plan.steps)));
+        }
+        self.launch(plan, &loaded)
+    }
+
+    fn dry_run(&self, loaded: &Loaded, planning: &plan::Planning, machine: &Machine, name: &str) -> i32 {
+        let settings = unit::effective(loaded);
+        let dry_run = DryRun { planning, settings: &settings, sources: &loaded.sources };
+        let text = if self.json {
+            format!("{:#}\n", dry_run.json(machine))
+        } else {
+            if !planning.diagnostics.is_empty() {
+                report(&planning.diagnostics, &loaded.sources, name);
+            }
+            dry_run.text(machine)
+        };
+        match print(&text) {
+            0 => i32::from(!dry_run.would_work(machine)),
+            status => status,
+        }
+    }
+
+    fn launch(&self, plan: &Plan, loaded: &Loaded) -> i32 {
+        match run::launch(plan) {
+            Ok(ended) => self.ended(plan, &ended, &loaded.sources),
+            Err(failure) => {
+                let is_exec = plan
+                    .steps
+                    .get(failure.step)
+                    .is_some_and(|planned| matches!(planned.step, Step::Exec { .. }));
+                complain(&failure_text(plan, &failure, &loaded.sources));
+                if is_exec {
+                    self.look_for_command(loaded);
+                    return if failure.failed.errno == Errno::ENOENT { 127 } else { 126 };
+                }
+                FAILURE
+            }
+        }
+    }
+
+    /// After execve has failed: what planning can say about the command.
+    fn look_for_command(&self, loaded: &Loaded) {
+        let Some(unit) = &loaded.unit else { return };
+        let planning = plan::plan(unit, &Machine::default(), Care::Everything);
+        let about_command: Vec<_> = planning
+            .diagnostics
+            .into_iter()
+            .filter(|diagnostic| matches!(diagnostic.code, "E0304" | "E0305" | "E0306"))
+            .collect();
+        if !about_command.is_empty() {
+            report(&about_command, &loaded.sources, &self.unit.display().to_string());
+        }
+    }
+
+    fn ended(&self, plan: &Plan, ended: &Ended, sources: &Sources) -> i32 {
+        if self.verbose {
+            let count = |is: fn(&Step) -> usize| plan.steps.iter().map(|planned| is(&planned.step)).sum::<usize>();
+            let mounts = count(|step| match step {
+                Step::VerifyMounts { expected } => expected.len(),
+                _ => 0,
+            });
+            let limits = count(|step| usize::from(matches!(step, Step::SetLimit { .. })));
+            complain(&format!(
+                "{}: verified: {mounts} of {mounts} mounts, {limits} of {limits} limits",
+                plan.name
+            ));
+        }
+        for failure in &ended.left {
+            complain(&format!("could not be taken back: {}", failure_text(plan, failure, sources)));
+        }
+        match &ended.cause {
+            Cause::Command => {}
+            Cause::Timeout(after) => complain(&format!(
+                "{}: ended after its timeout of {}",
+                plan.name,
+                humantime::format_duration(*after)
+            )),
+            Cause::Stopped if !self.quiet => complain(&format!("{}: killed, as it was told to stop", plan.name)),
+            Cause::Stopped => {}
+            Cause::OutOfMemory { peak, limit } => {
+                let size = |bytes: &Option<u64>| bytes.map_or("unknown".to_owned(), human_size);
+                complain(&format!(
+                    "{}: killed by the kernel for memory: peak {}, limit {}",
+                    plan.name,
+                    size(peak),
+                    size(limit)
+                ));
+            }
+        }
+        if ended.left.is_empty() { ended.status } else { FAILURE }
+    }
+}
+
+/// Bytes as a person writes them.
+fn human_size(bytes: u64) -> String {
+    let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    match units.iter().find(|(_, shift)| bytes >= 1 << shift) {
+        Some((unit, shift)) => {
+            let scaled = bytes as f64 / (1_u64 << shift) as f64;
+            let digits = usize::from(scaled.fract() != 0.0);
+            format!("{scaled:.digits$}{unit}")
+        }
+        None => format!("{bytes} bytes"),
+    }
+}
+
+fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
+    let errno = failure.failed.errno;
+    let Some(planned) = plan.steps.get(failure.step) else {
+        return format!("{}: {}", plan.name, errno.desc().to_lowercase());
+    };
+    let mut text = format!(
+        "{}: step {} of {} failed: {}",
+        plan.name,
+        failure.step + 1,
+        plan.steps.len(),
+        describe(&planned.step)
+    );
+    match planned.origin {
+        Origin::Key(span) => text.push_str(&format!("\n  asked for by {}", sources.place(span))),
+        Origin::Default(key) => text.push_str(&format!("\n  the default of {key}")),
+        Origin::Always(reason) => text.push_str(&format!("\n  always done: {reason}")),
+    }
+    text.push_str(&format!("\n  {}: {}", errno_name(errno), errno.desc().to_lowercase()));
+    if let Some(detail) = &failure.failed.detail {
+        text.push_str(&format!("; {detail}"));
+    }
+    if let Some(hint) = hint(&planned.step, errno) {
+        text.push_str(&format!("\n  {hint}"));
+    }
+    text
+}
+
+fn errno_name(errno: Errno) -> String {
+    format!("{errno:?}")
+}
+
+impl Check {
+    fn run(&self) -> i32 {
+        let mut status = 0;
+        let mut all = Vec::new();
+        for path in &self.units {
+            let name = path.display().to_string();
+            let loaded = unit::load(path, &self.set, &[]);
+            let mut diagnostics = loaded.diagnostics.clone();
+            if let Some(unit) = &loaded.unit {
+                diagnostics.extend(plan::plan(unit, &Machine::default(), Care::Everything).diagnostics);
+            }
+            diagnostic::sort(&mut diagnostics);
+            diagnostics.dedup();
+            if has_error(&diagnostics) {
+                status = 1;
+            }
+            if self.json {
+                all.push(serde_json::json!({
+                    "unit": name,
+                    "works": !has_error(&diagnostics),
+                    "diagnostics": diagnostic::to_json(&diagnostics, &loaded.sources),
+                }));
+            } else if !diagnostics.is_empty() {
+                report(&diagnostics, &loaded.sources, &name);
+            } else if !self.quiet {
+                complain(&format!("{name}: no findings"));
+            }
+        }
+        if self.json && print(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {
+            return 2;
+        }
+        status
+    }
+}
+
+impl Gc {
+    fn run(&self) -> i32 {
+        match run::state::collect(&Machine::default().state_directory()) {
+            Ok(collected) => {
+                if !self.quiet {
+                    for name in &collected.reclaimed {
+                        complain(&format!("{name}: taken back"));
+                    }
+                    if collected.reclaimed.is_empty() {
+                        complain(&format!("nothing to take back, {} running", collected.running.len()));
+                    }
+                }
+                0
+            }
+            Err(failed) => {
+                let detail = failed.detail.unwrap_or_default();
+                complain(&format!("gc: {}: {detail}", failed.errno.desc().to_lowercase()));
+                1
+            }
+        }
+    }
+}

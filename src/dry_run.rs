@@ -1,0 +1,328 @@
+//! `--dry-run`: what would happen here, and whether it would work. Asks the
+//! host, changes nothing.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::host::{Host, Kind};
+use crate::names;
+use crate::plan::cgroup::LeftOut;
+use crate::plan::describe::describe;
+use crate::plan::step::{Namespace, NodeKind, Origin, Step};
+use crate::plan::{Plan, Planning};
+use crate::source::Sources;
+use crate::unit::Effective;
+
+/// Whether a step would work here now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// What it needs is there.
+    Works,
+    /// Something it needs is not there.
+    Fails(String),
+}
+
+use Outlook::{Fails, Works};
+
+/// What a step needs, looked up on the host.
+pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
+    match step {
+        Step::MakeStateDirectory { path } => match host.look(path) {
+            Ok(Kind::Directory) => needs(host.may_write(path), || format!("{} cannot be written", path.display())),
+            Ok(_) => Fails(format!("{} is not a directory", path.display())),
+            Err(_) => writable_parent(path, host),
+        },
+        Step::Journal { path } => {
+            needs(!host.is_locked(path), || "a jail of this name is running".to_owned())
+        }
+        Step::MakeHostNode { root, .. } | Step::MakeHostLink { root, .. } => {
+            needs(host.may_write(root), || format!("{} cannot be written", root.display()))
+        }
+        Step::CreateCgroup { directory } => match host.look(directory) {
+            // One that a killed launch has left is taken back.
+            Ok(_) => Works,
+            Err(_) => writable_parent(directory, host),
+        },
+        Step::EnableControllers { directory, controllers } => {
+            let there = host.read(&directory.join("cgroup.controllers"), 4096).unwrap_or_default();
+            let there = String::from_utf8_lossy(&there).into_owned();
+            let missing = controllers.iter().find(|name| !there.split_whitespace().any(|word| word == **name));
+            match missing {
+                Some(name) => Fails(format!("{} does not have {name}", directory.display())),
+                None => Works,
+            }
+        }
+        Step::MoveSupervisor { .. } => Works,
+        // The group is not there yet; its parent's siblings tell what it will have.
+        Step::SetLimit { file, .. } => limit_file(file, host),
+        Step::KillOnOom { .. } => Works,
+        Step::OpenStream { path, .. } => match host.look(path) {
+            Ok(Kind::Directory) => Fails(format!("{} is a directory", path.display())),
+            Ok(_) => Works,
+            Err(_) => writable_parent(path, host),
+        },
+        Step::Supervise { .. } => Works,
+        Step::JoinPidNamespace { path } => namespace_file(path, host),
+        Step::Enter { namespaces, map, .. } => {
+            let missing = namespaces
+                .iter()
+                .find(|namespace| host.look(&Path::new("/proc/self/ns").join(namespace.file())).is_err());
+            if let Some(namespace) = missing {
+                return Fails(format!("this kernel has no {} namespaces", namespace.file()));
+            }
+            if map.is_some() {
+                return user_namespaces(host);
+            }
+            needs(host.capabilities() & names::CAP_SYS_ADMIN != 0, || {
+                "the caller lacks CAP_SYS_ADMIN".to_owned()
+            })
+        }
+        Step::JoinCgroup { .. } | Step::NewSession | Step::NewKeyring => Works,
+        Step::JoinNamespace { path, .. } => namespace_file(path, host),
+        Step::NewCgroupNamespace => {
+            needs(host.look(Path::new("/proc/self/ns").join(Namespace::Cgroup.file()).as_path()).is_ok(), || {
+                "this kernel has no cgroup namespaces".to_owned()
+            })
+        }
+        Step::PrivateMounts { .. } | Step::SetHostname { .. } | Step::SetDomainname { .. } => Works,
+        Step::LoopbackUp | Step::MountStage { .. } | Step::WriteContent { .. } => Works,
+        Step::AttachRoot { source, .. } => match host.look(source) {
+            Ok(Kind::Directory) => Works,
+            _ => Fails(format!("{} is not a directory", source.display())),
+        },
+        Step::MountRoot { .. } => file_system("tmpfs", host),
+        Step::MakeNode { .. } | Step::MakeLink { .. } => Works,
+        Step::Mount { fstype, .. } => file_system(fstype, host),
+        Step::Bind { source, .. } => {
+            // What `content` writes is not there yet.
+            let prepared = source.starts_with(host.state_directory());
+            needs(prepared || host.look(source).is_ok(), || format!("{} does not exist", source.display()))
+        }
+        Step::BindDevices { names } => {
+            let missing = names.iter().find(|name| {
+                !matches!(host.look(&Path::new("/dev").join(name)), Ok(Kind::Character(..)))
+            });
+            match missing {
+                Some(name) => Fails(format!("the host has no device /dev/{name}")),
+                None => Works,
+            }
+        }
+        Step::Mask { kind: NodeKind::Directory, .. } => file_system("tmpfs", host),
+        Step::Mask { kind: NodeKind::File, .. } => {
+            needs(matches!(host.look(Path::new("/dev/null")), Ok(Kind::Character(1, 3))), || {
+                "the host's /dev/null is not the device".to_owned()
+            })
+        }
+        Step::ProtectPath { .. } | Step::SetPropagation { .. } | Step::ProtectRoot => Works,
+        Step::Pivot { .. } | Step::Chroot { .. } | Step::VerifyMounts { .. } => Works,
+        Step::Init => Works,
+        Step::Terminal => Works,
+        Step::UseStream { .. } | Step::SetUmask { .. } | Step::SetNice { .. } => Works,
+        Step::SetOomScoreAdjust { .. } | Step::SetAffinity { .. } => Works,
+        Step::SetRlimit { index, hard, .. } => {
+            let ceiling = host.hard_limit(names::RLIMITS[*index].number);
+            let may_raise = host.capabilities() & names::CAP_SYS_RESOURCE != 0;
+            needs(may_raise || *hard <= ceiling, || format!("the caller's own hard limit is {ceiling}"))
+        }
+        Step::LimitCapabilities { .. } | Step::SetIds { .. } | Step::SetCapabilities { .. } => Works,
+        Step::ChangeDirectory { .. } | Step::NoNewPrivileges => Works,
+        Step::CloseFds { keep } => match keep.iter().find(|fd| !host.is_open(**fd)) {
+            Some(fd) => Fails(format!("descriptor {fd} is not open")),
+            None => Works,
+        },
+        // Planning has looked for the command and its interpreter.
+        Step::Exec { .. } => Works,
+    }
+}
+
+fn needs(holds: bool, reason: impl FnOnce() -> String) -> Outlook {
+    if holds { Works } else { Fails(reason()) }
+}
+
+fn writable_parent(path: &Path, host: &impl Host) -> Outlook {
+    let parent = path.parent().unwrap_or(path);
+    needs(host.may_write(parent), || format!("{} cannot be written", parent.display()))
+}
+
+fn namespace_file(path: &Path, host: &impl Host) -> Outlook {
+    needs(host.look(path).is_ok(), || format!("{} does not exist", path.display()))
+}
+
+fn file_system(fstype: &str, host: &impl Host) -> Outlook {
+    let list = host.read(Path::new("/proc/filesystems"), 65_536).unwrap_or_default();
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let has = list.lines().any(|line| line.split_whitespace().last() == Some(fstype));
+    needs(has, || format!("this kernel has no {fstype}"))
+}
+
+fn limit_file(file: &Path, host: &impl Host) -> Outlook {
+    let Some(parent) = file.parent().and_then(Path::parent) else { return Works };
+    let Some(name) = file.file_name() else { return Works };
+    if host.look(&parent.join(name)).is_ok() {
+        return Works;
+    }
+    // Files that the topmost group alone does not have: any child shows them.
+    let children = host.list(parent).unwrap_or_default();
+    let children: Vec<_> = children
+        .iter()
+        .map(|child| parent.join(child))
+        .filter(|child| host.look(child).is_ok_and(|kind| kind == Kind::Directory))
+        .collect();
+    let shown = children.iter().any(|child| host.look(&child.join(name)).is_ok());
+    needs(shown || children.is_empty(), || {
+        format!("this kernel's controller has no {}", name.to_string_lossy())
+    })
+}
+
+fn user_namespaces(host: &impl Host) -> Outlook {
+    let number = |path: &str| {
+        let content = host.read(Path::new(path), 64).ok()?;
+        String::from_utf8_lossy(&content).trim().parse::<u64>().ok()
+    };
+    if number("/proc/sys/user/max_user_namespaces") == Some(0) {
+        return Fails("user.max_user_namespaces is 0".to_owned());
+    }
+    if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return Fails("kernel.unprivileged_userns_clone is 0".to_owned());
+    }
+    if number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
+        return Fails("kernel.apparmor_restrict_unprivileged_userns is 1".to_owned());
+    }
+    Works
+}
+
+/// Everything the report needs.
+#[derive(Debug)]
+pub struct DryRun<'a> {
+    /// The plan, if there is one.
+    pub planning: &'a Planning,
+    /// The settings in force.
+    pub settings: &'a [Effective],
+    /// The texts.
+    pub sources: &'a Sources,
+}
+
+impl DryRun<'_> {
+    fn steps(&self, host: &impl Host) -> Vec<(Outlook, String, String)> {
+        let plan = self.planning.plan.as_ref();
+        plan.map_or(&[][..], |plan| &plan.steps)
+            .iter()
+            .map(|planned| {
+                let outlook = outlook(&planned.step, host);
+                (outlook, describe(&planned.step), self.origin(planned.origin))
+            })
+            .collect()
+    }
+
+    fn origin(&self, origin: Origin) -> String {
+        match origin {
+            Origin::Key(span) => self.sources.place(span),
+            Origin::Default(key) => format!("default of {key}"),
+            Origin::Always(reason) => reason.to_owned(),
+        }
+    }
+
+    /// Whether the launch would work.
+    pub fn would_work(&self, host: &impl Host) -> bool {
+        self.planning.plan.is_some() && self.steps(host).iter().all(|(outlook, ..)| *outlook == Works)
+    }
+
+    /// The report for people, with escape sequences for `anstream`.
+    pub fn text(&self, host: &impl Host) -> String {
+        let mut out = String::new();
+        self.write_text(host, &mut out).expect("writing to a String cannot fail");
+        out
+    }
+
+    fn write_text(&self, host: &impl Host, out: &mut String) -> std::fmt::Result {
+        const DIM: &str = "\x1b[2m";
+        const BOLD: &str = "\x1b[1m";
+        const RED: &str = "\x1b[1;31m";
+        const GREEN: &str = "\x1b[32m";
+        const RESET: &str = "\x1b[0m";
+        writeln!(out, "{BOLD}settings{RESET}")?;
+        let width = self.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
+        for setting in self.settings {
+            let place = setting.span.map_or("default".to_owned(), |span| self.sources.place(span));
+            let value = one_line(&setting.value);
+            writeln!(out, "  {:width$}  {value}  {DIM}{place}{RESET}", setting.key)?;
+        }
+        for LeftOut { key, reason } in &self.planning.left_out {
+            writeln!(out, "  {key:width$}  left out: {reason}")?;
+        }
+        let Some(plan) = &self.planning.plan else {
+            return writeln!(out, "\nthe jail would not start");
+        };
+        let steps = self.steps(host);
+        let enter = plan.enter();
+        let mut failing = 0;
+        for (index, (outlook, text, origin)) in steps.iter().enumerate() {
+            if index == 0 {
+                writeln!(out, "\n{BOLD}on the host{RESET}")?;
+            } else if index == enter + 1 {
+                writeln!(out, "\n{BOLD}in the jail{RESET}")?;
+            }
+            let (mark, colour, reason) = match outlook {
+                Works => ("ok  ", GREEN, String::new()),
+                Fails(reason) => {
+                    failing += 1;
+                    ("FAIL", RED, format!("  {RED}{reason}{RESET}"))
+                }
+            };
+            let text = one_line(text);
+            writeln!(out, "{:4}  {colour}{mark}{RESET}  {text}{reason}  {DIM}{origin}{RESET}", index + 1)?;
+        }
+        match failing {
+            0 => writeln!(out, "\n{} steps; the jail `{}` would start", steps.len(), plan.name),
+            _ => writeln!(out, "\n{failing} of {} steps would fail; the jail `{}` would not start", steps.len(), plan.name),
+        }
+    }
+
+    /// The report for programs.
+    pub fn json(&self, host: &impl Host) -> Value {
+        let plan: Option<&Plan> = self.planning.plan.as_ref();
+        let enter = plan.map_or(0, Plan::enter);
+        let steps: Vec<Value> = self
+            .steps(host)
+            .into_iter()
+            .enumerate()
+            .map(|(index, (outlook, text, origin))| {
+                json!({
+                    "number": index + 1,
+                    "side": if index <= enter { "host" } else { "jail" },
+                    "step": text,
+                    "origin": origin,
+                    "works": outlook == Works,
+                    "reason": match outlook { Works => None, Fails(reason) => Some(reason) },
+                })
+            })
+            .collect();
+        json!({
+            "name": plan.map(|plan| &plan.name),
+            "works": self.would_work(host),
+            "settings": self.settings.iter().map(|setting| json!({
+                "key": setting.key,
+                "value": setting.value,
+                "origin": setting.span.map_or("default".to_owned(), |span| self.sources.place(span)),
+            })).collect::<Vec<_>>(),
+            "left-out": self.planning.left_out.iter().map(|left| json!({
+                "key": left.key, "reason": left.reason,
+            })).collect::<Vec<_>>(),
+            "steps": steps,
+            "diagnostics": crate::diagnostic::to_json(&self.planning.diagnostics, self.sources),
+        })
+    }
+}
+
+/// A text without line breaks or other control characters, cut where it is
+/// longer than a report can bear.
+fn one_line(text: &str) -> String {
+    let mut line: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect();
+    if text.chars().count() > 160 {
+        line.push('…');
+    }
+    line
+}

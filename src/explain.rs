@@ -1,0 +1,596 @@
+//! `--explain`: the plan as a shell script that does the same.
+//!
+//! The words of each line are computed from the fields that the system call
+//! uses. What util-linux 2.38 has no command for is a comment that names the
+//! call and its arguments.
+//!
+//! The script has stages, each a shell of its own: one on the host, one in the
+//! new namespaces, and one wherever a command had to replace the shell to take
+//! effect. A stage after the first is a here-document on a high descriptor, so
+//! that standard input stays the command's. A step that changes the process
+//! which becomes the command is a prefix of that command: prefixes are
+//! collected in `$@`, in order, and executed at the end of their stage.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::names;
+use crate::plan::Plan;
+use crate::plan::describe::{describe, flag_words, limit_word, propagation_word};
+use crate::plan::step::{
+    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, RootMap, Step,
+    TimeOffsets, Undo,
+};
+use crate::source::Sources;
+
+/// What a step is in a script.
+enum Fragment {
+    /// Lines that the stage's shell runs.
+    Run(Vec<String>),
+    /// Words in front of the command, or of the next stage's shell.
+    Prefix(Vec<String>),
+    /// Options of setpriv(1), joined with those of a setpriv before them.
+    Setpriv(Vec<String>),
+    /// No shell equivalent: the call and its arguments.
+    Call(String),
+}
+
+use Fragment::{Call, Prefix, Run, Setpriv};
+
+/// The script.
+pub fn script(plan: &Plan, sources: &Sources) -> String {
+    let mut writer = Writer::new(plan);
+    for (index, planned) in plan.steps.iter().enumerate() {
+        let why = match planned.origin {
+            Origin::Key(span) => sources.place(span),
+            Origin::Default(key) => format!("default of {key}"),
+            Origin::Always(reason) => reason.to_owned(),
+        };
+        let text = describe(&planned.step).replace('\n', " ");
+        writer.comment(&format!("{}. {text}  [{why}]", index + 1));
+        writer.step(&planned.step);
+    }
+    writer.finish()
+}
+
+/// The shell's reading of a step.
+fn fragment(step: &Step) -> Fragment {
+    match step {
+        Step::MakeStateDirectory { path } => Run(vec![format!("mkdir -p -m 700 {}", quote_path(path))]),
+        Step::Journal { path } => Call(format!(
+            "flock({}, LOCK_EX|LOCK_NB) and a list of what to take back after a kill",
+            path.display()
+        )),
+        Step::MakeHostNode { root, path, kind } => Run(make_node(&quote_path(&root.join(path)), *kind)),
+        Step::MakeHostLink { root, path, to } => {
+            Run(vec![format!("ln -s {} {}", quote(to), quote_path(&root.join(path)))])
+        }
+        Step::CreateCgroup { directory } => Run(vec![format!("mkdir {}", quote_path(directory))]),
+        Step::EnableControllers { directory, controllers } => {
+            let words: Vec<_> = controllers.iter().map(|name| format!("+{name}")).collect();
+            Run(vec![echo(&words.join(" "), &directory.join("cgroup.subtree_control"))])
+        }
+        Step::MoveSupervisor { directory } => Run(vec![echo("0", &directory.join("cgroup.procs"))]),
+        Step::SetLimit { file, value, .. } => Run(vec![echo(value, file)]),
+        Step::KillOnOom { directory } => Call(format!(
+            "eventfd(2) on {}/memory.oom_control, and kill(init, SIGKILL) when it fires",
+            directory.display()
+        )),
+        Step::OpenStream { fd, path, mode } => {
+            let arrow = match mode {
+                OpenMode::Read => "<",
+                OpenMode::Truncate => ">",
+                OpenMode::Append => ">>",
+            };
+            Run(vec![format!("exec {fd}{arrow}{}", quote_path(path))])
+        }
+        Step::Supervise { timeout: Some(timeout), stop_signal, stop_grace } => Prefix(vec![
+            "timeout".to_owned(),
+            format!("--signal={stop_signal}"),
+            format!("--kill-after={}", stop_grace.as_secs_f64()),
+            timeout.as_secs_f64().to_string(),
+        ]),
+        Step::Supervise { timeout: None, .. } => {
+            Call("poll(2) on the jail's pidfd and a signalfd; signals are passed on".to_owned())
+        }
+        Step::JoinPidNamespace { path } => nsenter(Namespace::Pid, path),
+        Step::Enter { namespaces, map, cgroup, time } => {
+            enter(namespaces, *map, cgroup.as_deref(), *time)
+        }
+        Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("cgroup.procs"))]),
+        Step::NewSession => Prefix(vec!["setsid".to_owned()]),
+        Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
+        Step::JoinNamespace { namespace, path } => nsenter(*namespace, path),
+        Step::NewCgroupNamespace => Prefix(vec!["unshare".to_owned(), "--cgroup".to_owned()]),
+        Step::PrivateMounts { propagation } => {
+            Run(vec![format!("mount --make-r{} /", propagation_word(*propagation))])
+        }
+        Step::SetHostname { name } => Run(vec![format!("hostname {}", quote(name))]),
+        Step::SetDomainname { name } => {
+            Run(vec![echo(name, Path::new("/proc/sys/kernel/domainname"))])
+        }
+        Step::LoopbackUp => Run(vec!["ip link set lo up".to_owned()]),
+        Step::MountStage { at } => {
+            let at = quote_path(at);
+            Run(vec![format!("mount -t tmpfs -o mode=700 jailrun {at}"), format!("mkdir {at}/root")])
+        }
+        Step::WriteContent { path, text } => {
+            let path = quote_path(path);
+            Run(vec![format!("printf %s {} >{path}", quote(text)), format!("chmod 444 {path}")])
+        }
+        Step::AttachRoot { source, flags, .. } => Run(vec![
+            format!("mount --rbind {} \"$root\"", quote_path(source)),
+            each_mount(&flag_words(*flags), "\"$root\""),
+        ]),
+        Step::MountRoot { options, flags, .. } => {
+            Run(new_mount("tmpfs", "tmpfs", "\"$root\"", options, *flags))
+        }
+        Step::MakeNode { path, kind } => Run(make_node(&inside(path), *kind)),
+        Step::MakeLink { path, to } => Run(vec![format!("ln -s {} {}", quote(to), inside(path))]),
+        Step::Mount { fstype, source, target, options, flags, propagation } => {
+            let target = inside(target);
+            let mut lines = new_mount(fstype, source, &target, options, *flags);
+            lines.extend(propagate(*propagation, false, &target));
+            Run(lines)
+        }
+        Step::Bind { source, target, recursive, flags, propagation } => {
+            let target = inside(target);
+            let how = if *recursive { "--rbind" } else { "--bind" };
+            let mut lines = vec![format!("mount {how} {} {target}", quote_path(source))];
+            match flag_words(*flags) {
+                words if words.is_empty() => {}
+                words if *recursive => lines.push(each_mount(&words, &target)),
+                words => lines.push(remount(&words, &target)),
+            }
+            lines.extend(propagate(*propagation, *recursive, &target));
+            Run(lines)
+        }
+        Step::BindDevices { names } => Run(vec![
+            format!("for node in {}; do", names.join(" ")),
+            "  : >\"$root/dev/$node\"; chmod 444 \"$root/dev/$node\"".to_owned(),
+            "  mount --bind \"/dev/$node\" \"$root/dev/$node\"".to_owned(),
+            format!("  {}", remount(&["nosuid", "noexec"], "\"$root/dev/$node\"")),
+            "done".to_owned(),
+        ]),
+        Step::Mask { target, kind } => {
+            let target = inside(target);
+            let flags = crate::plan::mounts::mask_flags(*kind);
+            match kind {
+                NodeKind::Directory => {
+                    let options = [("mode", "555"), ("size", "4k"), ("nr_inodes", "1")]
+                        .map(|(key, value)| FsOption { key, value: Some(value.to_owned()) });
+                    Run(new_mount("tmpfs", "tmpfs", &target, &options, flags))
+                }
+                NodeKind::File => Run(vec![
+                    format!("mount --bind /dev/null {target}"),
+                    remount(&flag_words(flags), &target),
+                ]),
+            }
+        }
+        Step::ProtectPath { target } => {
+            let target = inside(target);
+            Run(vec![format!("mount --rbind {target} {target}"), each_mount(&["ro"], &target)])
+        }
+        Step::SetPropagation { propagation } => {
+            Run(vec![format!("mount --make-r{} \"$root\"", propagation_word(*propagation))])
+        }
+        Step::ProtectRoot => Run(vec![remount(&["ro"], "\"$root\"")]),
+        Step::Pivot { .. } => Run(vec![
+            "cd \"$root\"".to_owned(),
+            "pivot_root . .".to_owned(),
+            "umount -l .".to_owned(),
+            "cd /".to_owned(),
+        ]),
+        Step::Chroot { .. } => Prefix(vec!["chroot".to_owned(), "\"$root\"".to_owned()]),
+        Step::VerifyMounts { .. } => {
+            Call("read(/proc/self/mountinfo), and stop unless it holds the planned mounts and no other".to_owned())
+        }
+        Step::Init => Call("fork(2); in this script the command itself is process 1".to_owned()),
+        Step::Terminal => Call(
+            "open(/dev/pts/ptmx), ioctl(TIOCGPTPEER), setsid(2), ioctl(TIOCSCTTY); here the command keeps the caller's streams".to_owned(),
+        ),
+        Step::UseStream { fd } => Call(format!("dup2(file, {fd}): the redirection above has done it")),
+        Step::SetUmask { mask } => Run(vec![format!("umask {mask:03o}")]),
+        Step::SetNice { nice } => Run(vec![format!("renice -n {nice} -p $$ >/dev/null")]),
+        Step::SetOomScoreAdjust { score } => {
+            Run(vec![echo(&score.to_string(), Path::new("/proc/self/oom_score_adj"))])
+        }
+        Step::SetAffinity { cpus } => {
+            Prefix(vec!["taskset".to_owned(), "--cpu-list".to_owned(), cpus.clone()])
+        }
+        Step::SetRlimit { index, soft, hard } => Prefix(vec![
+            "prlimit".to_owned(),
+            format!("--{}={}:{}", names::RLIMITS[*index].key, limit_word(*soft), limit_word(*hard)),
+        ]),
+        Step::LimitCapabilities { keep } => {
+            Setpriv(vec![format!("--bounding-set={}", capability_list(*keep))])
+        }
+        Step::SetIds { uid, gid, groups } => {
+            let groups = match groups {
+                None => "--keep-groups".to_owned(),
+                Some(groups) if groups.is_empty() => "--clear-groups".to_owned(),
+                Some(groups) => {
+                    let words: Vec<_> = groups.iter().map(u32::to_string).collect();
+                    format!("--groups={}", words.join(","))
+                }
+            };
+            Setpriv(vec![format!("--reuid={uid}"), format!("--regid={gid}"), groups])
+        }
+        Step::SetCapabilities { ambient, .. } => {
+            let list = capability_list(*ambient);
+            Setpriv(vec![format!("--inh-caps={list}"), format!("--ambient-caps={list}")])
+        }
+        Step::ChangeDirectory { path } => {
+            Prefix(vec!["env".to_owned(), format!("--chdir={}", quote_path(path))])
+        }
+        Step::NoNewPrivileges => Setpriv(vec!["--no-new-privs".to_owned()]),
+        Step::CloseFds { keep } => {
+            let end = match keep.last() {
+                None => "close_range(3, ~0)".to_owned(),
+                Some(_) => "close_range(2) around those that stay".to_owned(),
+            };
+            Call(format!("{end}; here the shell closes those it has opened"))
+        }
+        Step::Exec { command, environment } => {
+            let mut words = vec!["env".to_owned(), "-i".to_owned()];
+            words.extend(environment.iter().map(|(name, value)| quote(&format!("{name}={value}"))));
+            // A word with `=` would be taken for one more variable.
+            if command.first().is_some_and(|program| program.contains('=')) {
+                words.extend(["sh".to_owned(), "-c".to_owned(), "'exec \"$@\"'".to_owned(), "sh".to_owned()]);
+            }
+            words.extend(command.iter().map(|word| quote(word)));
+            Prefix(words)
+        }
+    }
+}
+
+fn undo(undo: &Undo) -> Option<String> {
+    match undo {
+        Undo::RemoveCgroup(directory) => Some(format!("rmdir {}", quote_path(directory))),
+        Undo::RemoveStateDirectory(path) => {
+            Some(format!("rmdir --ignore-fail-on-non-empty {}", quote_path(path)))
+        }
+        // The script writes none; mount points stay, as they do after a jail.
+        Undo::RemoveJournal(_) | Undo::RemoveNode { .. } => None,
+    }
+}
+
+fn nsenter(namespace: Namespace, path: &Path) -> Fragment {
+    let option = namespace.option();
+    Prefix(vec!["nsenter".to_owned(), format!("--{option}={}", quote_path(path))])
+}
+
+fn enter(
+    namespaces: &[Namespace],
+    map: Option<RootMap>,
+    cgroup: Option<&Path>,
+    time: Option<TimeOffsets>,
+) -> Fragment {
+    let mut words = vec!["unshare".to_owned()];
+    // Its default would make mounts private, which is a step of its own.
+    words.extend(["--propagation".to_owned(), "unchanged".to_owned()]);
+    words.extend(namespaces.iter().map(|namespace| format!("--{}", namespace.option())));
+    if namespaces.contains(&Namespace::Pid) || namespaces.contains(&Namespace::Time) {
+        words.extend(["--fork".to_owned(), "--kill-child".to_owned()]);
+    }
+    if map.is_some() {
+        words.push("--map-root-user".to_owned());
+    }
+    if let Some(time) = time {
+        let seconds = |nanoseconds: i128| nanoseconds.div_euclid(1_000_000_000);
+        words.push(format!("--monotonic={}", seconds(time.monotonic)));
+        words.push(format!("--boottime={}", seconds(time.boottime)));
+    }
+    match cgroup {
+        None => Prefix(words),
+        // Its own process joins, so that the child is born in the group.
+        Some(group) => {
+            let join = format!("'echo 0 >\"$0\" && exec \"$@\"' {}", quote_path(&group.join("cgroup.procs")));
+            let mut joined = vec!["sh".to_owned(), "-c".to_owned(), join];
+            joined.append(&mut words);
+            Prefix(joined)
+        }
+    }
+}
+
+fn make_node(path: &str, kind: NodeKind) -> Vec<String> {
+    match kind {
+        NodeKind::Directory => vec![format!("mkdir -p {path}")],
+        NodeKind::File => vec![
+            format!("mkdir -p \"$(dirname {path})\""),
+            format!(": >{path}"),
+            format!("chmod 444 {path}"),
+        ],
+    }
+}
+
+/// A new file system. `ro` given to mount(8) would make the file system itself
+/// read-only, not this mount of it: that is a second call.
+fn new_mount(
+    fstype: &str,
+    source: &str,
+    target: &str,
+    options: &[FsOption],
+    flags: MountFlags,
+) -> Vec<String> {
+    let mut words: Vec<String> =
+        flag_words(MountFlags { read_only: false, ..flags }).into_iter().map(str::to_owned).collect();
+    words.extend(options.iter().map(|option| match &option.value {
+        Some(value) => format!("{}={value}", option.key),
+        None => option.key.to_owned(),
+    }));
+    let list = if words.is_empty() { String::new() } else { format!(" -o {}", quote(&words.join(","))) };
+    let mut lines = vec![format!("mount -t {fstype}{list} {source} {target}")];
+    if flags.read_only {
+        lines.push(remount(&["ro"], target));
+    }
+    lines
+}
+
+fn remount(words: &[&str], target: &str) -> String {
+    format!("mount -o remount,bind,{} {target}", words.join(","))
+}
+
+/// mount(8) of util-linux 2.38 has no recursive remount.
+fn each_mount(words: &[&str], target: &str) -> String {
+    format!("each_mount {} {target}", words.join(","))
+}
+
+const EACH_MOUNT: &str = r#"# each_mount OPTIONS PATH: remounts PATH and every mount below it
+each_mount() {
+  findmnt --noheadings --raw --submounts --output TARGET "$2" | sed 's/\\x20/ /g' |
+    while IFS= read -r target; do mount -o "remount,bind,$1" "$target"; done
+}
+"#;
+
+fn propagate(propagation: Propagation, recursive: bool, target: &str) -> Option<String> {
+    let r = if recursive { "r" } else { "" };
+    (propagation != Propagation::Private)
+        .then(|| format!("mount --make-{r}{} {target}", propagation_word(propagation)))
+}
+
+fn capability_list(set: u64) -> String {
+    let words: String = names::capability_words(set).map(|word| format!(",+{word}")).collect();
+    format!("-all{words}")
+}
+
+fn echo(text: &str, file: &Path) -> String {
+    format!("echo {} >{}", quote(text), quote_path(file))
+}
+
+/// A path of the jail while it is being built.
+fn inside(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    if is_plain(&text) { format!("\"$root{text}\"") } else { format!("\"$root\"{}", quote(&text)) }
+}
+
+fn quote_path(path: &Path) -> String {
+    quote(&path.to_string_lossy())
+}
+
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b))
+}
+
+/// Quotes a word for the shell.
+pub fn quote(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+struct Stage {
+    /// Descriptor that holds it; the first is the script itself.
+    fd: Option<i32>,
+    lines: String,
+}
+
+struct Writer<'a> {
+    plan: &'a Plan,
+    stages: Vec<Stage>,
+    free_fds: Vec<i32>,
+    in_subshell: bool,
+    /// Whether words have been collected in `$@` of this stage.
+    has_prefix: bool,
+    after_setpriv: bool,
+    pivoted: bool,
+    tools_in_root: Vec<String>,
+}
+
+/// Commands that every shell has built in.
+const BUILTIN: [&str; 6] = ["cd", "umask", "echo", ":", "set", "exec"];
+
+impl<'a> Writer<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let keep = plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::CloseFds { keep } => Some(keep.clone()),
+            _ => None,
+        });
+        let keep = keep.unwrap_or_default();
+        // The plainest of shells know descriptors of one digit only.
+        let free_fds = (3..10).filter(|fd| !keep.contains(fd)).collect();
+        Self {
+            plan,
+            stages: vec![Stage { fd: None, lines: String::new() }],
+            free_fds,
+            in_subshell: false,
+            has_prefix: false,
+            after_setpriv: false,
+            pivoted: false,
+            tools_in_root: Vec::new(),
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        if let Some(stage) = self.stages.last_mut() {
+            stage.lines.push_str(text);
+            stage.lines.push('\n');
+        }
+    }
+
+    fn comment(&mut self, text: &str) {
+        let indented = format!("# {text}");
+        self.line(&indented);
+    }
+
+    fn step(&mut self, step: &Step) {
+        let opens = matches!(step, Step::OpenStream { .. } | Step::Supervise { .. });
+        if opens && !self.in_subshell {
+            self.in_subshell = true;
+            self.line("(");
+            self.line("set --");
+        }
+        let last = matches!(step, Step::Exec { .. });
+        let fragment = fragment(step);
+        let is_setpriv = matches!(fragment, Setpriv(_));
+        match fragment {
+            Call(call) => self.comment(&format!("   no command does this: {call}")),
+            Run(lines) => {
+                if self.has_prefix && !opens {
+                    self.next_stage();
+                }
+                for line in &lines {
+                    self.tool(line);
+                    self.line(line);
+                }
+            }
+            Prefix(words) if last => {
+                self.tool(&words[0]);
+                let close = self.close_fds();
+                self.line(&format!("exec \"$@\" {}{close}", words.join(" ")));
+            }
+            Prefix(words) => self.prefix(&words),
+            Setpriv(words) if self.after_setpriv => self.prefix(&words),
+            Setpriv(mut words) => {
+                words.insert(0, "setpriv".to_owned());
+                self.prefix(&words);
+            }
+        }
+        if !matches!(step, Step::CloseFds { .. }) {
+            self.after_setpriv = is_setpriv;
+        }
+        if matches!(step, Step::Enter { .. }) {
+            self.next_stage();
+        }
+        if matches!(step, Step::Pivot { .. } | Step::Chroot { .. }) {
+            self.pivoted = true;
+        }
+    }
+
+    fn prefix(&mut self, words: &[String]) {
+        if !words[0].starts_with('-') {
+            self.tool(&words[0]);
+        }
+        self.has_prefix = true;
+        self.line(&format!("set -- \"$@\" {}", words.join(" ")));
+    }
+
+    fn tool(&mut self, line: &str) {
+        let word = line.split_whitespace().next().unwrap_or("");
+        // What follows the pivot in its own lines runs in the new root.
+        let in_root = self.pivoted || word == "umount";
+        let is_command = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if in_root && is_command && !BUILTIN.contains(&word) && !self.tools_in_root.iter().any(|tool| tool == word) {
+            self.tools_in_root.push(word.to_owned());
+        }
+    }
+
+    /// Descriptors of the stages so far, closed.
+    fn close_fds(&self) -> String {
+        self.stages.iter().filter_map(|stage| stage.fd).map(|fd| format!(" {fd}<&-")).collect()
+    }
+
+    fn next_stage(&mut self) {
+        let fd = self.free_fds.pop();
+        let number = fd.map_or("3".to_owned(), |fd| fd.to_string());
+        if self.pivoted {
+            self.tools_in_root.push("sh".to_owned());
+        }
+        self.line(&format!("exec \"$@\" sh -eu /dev/fd/{number}"));
+        self.stages.push(Stage { fd, lines: String::from("set --\n") });
+        self.has_prefix = false;
+        self.after_setpriv = false;
+    }
+
+    fn finish(self) -> String {
+        let mut out = self.header();
+        let mut stages = self.stages.into_iter();
+        let host = stages.next().map(|stage| stage.lines).unwrap_or_default();
+        out.push_str(&host);
+        let rest: Vec<Stage> = stages.collect();
+        out.push(')');
+        for (index, stage) in rest.iter().enumerate() {
+            let fd = stage.fd.unwrap_or(3);
+            write!(out, " {fd}<<'{}'", stage_name(index)).expect("writing to a String cannot fail");
+        }
+        out.push('\n');
+        for (index, stage) in rest.iter().enumerate() {
+            if stage.lines.contains("each_mount ") {
+                out.push_str(EACH_MOUNT);
+            }
+            out.push_str(&stage.lines);
+            out.push_str(&stage_name(index));
+            out.push('\n');
+        }
+        out
+    }
+
+    fn header(&self) -> String {
+        let caller = self.plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::Enter { map, .. } => Some(*map),
+            _ => None,
+        });
+        let caller = match caller.flatten() {
+            Some(map) if map.uid != 0 => format!("the user with uid {}", map.uid),
+            _ => "root".to_owned(),
+        };
+        let at = self.plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::AttachRoot { at, .. } | Step::MountRoot { at, .. } => Some(at.clone()),
+            _ => None,
+        });
+        let tools = match &self.tools_in_root[..] {
+            [] => "nothing".to_owned(),
+            tools => tools.join(" "),
+        };
+        let mut out = format!(
+            "#!/bin/sh\n\
+             # What `jailrun up` does for the jail {name}, as a script.\n\
+             # Needs: {caller}, util-linux 2.38 or later, iproute2 and coreutils;\n\
+             # in the jail's root, for what follows the pivot: {tools}.\n\
+             # Unlike jailrun it follows links that a hostile root may hold, and takes\n\
+             # nothing back when it is killed. Piped into sh, standard input is the script:\n\
+             # save it to a file where the command reads.\n\
+             set -eu\n\
+             umask 022\n",
+            name = self.plan.name,
+        );
+        if let Some(at) = at {
+            writeln!(out, "export root={}", quote_path(&at)).expect("writing to a String cannot fail");
+        }
+        let undos: Vec<String> = self
+            .plan
+            .steps
+            .iter()
+            .rev()
+            .filter_map(|planned| undo(&planned.step.undo()?))
+            .collect();
+        if !undos.is_empty() {
+            let mut body = String::new();
+            for command in &undos {
+                writeln!(body, "  {command} 2>/dev/null || :").expect("writing to a String cannot fail");
+            }
+            write!(out, "take_back() {{\n{body}}}\ntrap take_back EXIT\n").expect("writing to a String cannot fail");
+        }
+        out.push('\n');
+        out
+    }
+}
+
+fn stage_name(index: usize) -> String {
+    match index {
+        0 => "IN_NAMESPACES".to_owned(),
+        1 => "IN_JAIL".to_owned(),
+        index => format!("STAGE_{}", index + 1),
+    }
+}

@@ -1,0 +1,256 @@
+//! What a step does, in a few words, computed from its fields. Used wherever a
+//! step is spoken of: `--dry-run`, comments of `--explain`, failures.
+
+use super::step::{ExpectedMount, MountFlags, Namespace, NodeKind, OpenMode, Propagation, Step};
+use crate::names;
+
+/// A short sentence without a final stop.
+pub fn describe(step: &Step) -> String {
+    match step {
+        Step::MakeStateDirectory { path } => format!("make the state directory {}", path.display()),
+        Step::Journal { path } => format!("take the name and write the journal {}", path.display()),
+        Step::MakeHostNode { root, path, kind } => {
+            format!("make the {} {}", kind_word(*kind), root.join(path).display())
+        }
+        Step::MakeHostLink { root, path, to } => {
+            format!("make the link {} to {to}", root.join(path).display())
+        }
+        Step::CreateCgroup { directory } => format!("make the control group {}", directory.display()),
+        Step::EnableControllers { directory, controllers } => {
+            format!("hand the controllers {} out below {}", controllers.join(" "), directory.display())
+        }
+        Step::MoveSupervisor { directory } => format!("move jailrun itself into {}", directory.display()),
+        Step::SetLimit { file, value, .. } => format!("write {value} to {}", file.display()),
+        Step::KillOnOom { directory } => {
+            format!("end the whole jail when {} runs out of memory", directory.display())
+        }
+        Step::OpenStream { fd, path, mode } => {
+            let verb = match mode {
+                OpenMode::Read => "read",
+                OpenMode::Truncate => "write",
+                OpenMode::Append => "append to",
+            };
+            format!("{verb} {} as {}", path.display(), stream_word(*fd))
+        }
+        Step::Supervise { timeout, stop_signal, stop_grace } => {
+            let grace = humantime::format_duration(*stop_grace);
+            let stop = format!("{} and, {grace} later, SIGKILL", names::signal(*stop_signal));
+            match timeout {
+                Some(timeout) => format!("end it after {} with {stop}", humantime::format_duration(*timeout)),
+                None => format!("let it run; what is told to stop gets {stop}"),
+            }
+        }
+        Step::JoinPidNamespace { path } => format!("put its first process into the pid namespace {}", path.display()),
+        Step::Enter { namespaces, map, cgroup, time } => {
+            let words: Vec<_> = namespaces.iter().map(|namespace| namespace.option()).collect();
+            let mut text = format!("clone its first process into new namespaces: {}", words.join(" "));
+            if let Some(map) = map {
+                text.push_str(&format!("; uid {} and gid {} are root inside", map.uid, map.gid));
+            }
+            if let Some(cgroup) = cgroup {
+                text.push_str(&format!("; in the control group {}", cgroup.display()));
+            }
+            if let Some(time) = time {
+                let seconds = |nanoseconds: i128| nanoseconds as f64 / 1e9;
+                text.push_str(&format!(
+                    "; clocks ahead by {} s (monotonic) and {} s (boot time)",
+                    seconds(time.monotonic),
+                    seconds(time.boottime)
+                ));
+            }
+            text
+        }
+        Step::JoinCgroup { directory } => format!("join the control group {}", directory.display()),
+        Step::NewSession => "start a session without a terminal".to_owned(),
+        Step::NewKeyring => "start an empty session keyring".to_owned(),
+        Step::JoinNamespace { namespace, path } => {
+            format!("join the {} namespace {}", namespace.file(), path.display())
+        }
+        Step::NewCgroupNamespace => "make its control groups the root of what it sees of them".to_owned(),
+        Step::PrivateMounts { propagation } => {
+            format!("make every mount {}", propagation_word(*propagation))
+        }
+        Step::SetHostname { name } => format!("set the host name to {name}"),
+        Step::SetDomainname { name } => format!("set the domain name to {name}"),
+        Step::LoopbackUp => "bring the loopback interface up".to_owned(),
+        Step::MountStage { at } => format!("mount memory over {} to prepare files in", at.display()),
+        Step::WriteContent { path, text } => format!("write {} bytes to {}", text.len(), path.display()),
+        Step::AttachRoot { source, at, flags } => {
+            format!("bind {} to {} as the root{}", source.display(), at.display(), flag_text(*flags))
+        }
+        Step::MountRoot { at, options, flags } => {
+            let size = options.iter().find(|option| option.key == "size").and_then(|option| option.value.clone());
+            let size = size.map_or(String::new(), |size| format!(" of {size} bytes"));
+            format!("mount memory{size} on {} as the root{}", at.display(), flag_text(*flags))
+        }
+        Step::MakeNode { path, kind } => format!("make the {} {}", kind_word(*kind), path.display()),
+        Step::MakeLink { path, to } => format!("make the link {} to {to}", path.display()),
+        Step::Mount { fstype, target, flags, .. } => {
+            format!("mount a new {fstype} on {}{}", target.display(), flag_text(*flags))
+        }
+        Step::Bind { source, target, recursive, flags, .. } => {
+            let all = if *recursive { "" } else { ", without the mounts below it," };
+            format!("bind {}{all} to {}{}", source.display(), target.display(), flag_text(*flags))
+        }
+        Step::BindDevices { names } => format!("bind the host's devices {} into /dev", names.join(" ")),
+        Step::Mask { target, kind } => {
+            let by = match kind {
+                NodeKind::Directory => "an empty directory",
+                NodeKind::File => "/dev/null",
+            };
+            format!("hide {} under {by}", target.display())
+        }
+        Step::ProtectPath { target } => format!("make {} read-only", target.display()),
+        Step::SetPropagation { propagation } => {
+            format!("make the root's mounts {}", propagation_word(*propagation))
+        }
+        Step::ProtectRoot => "make the root read-only".to_owned(),
+        Step::Pivot { at } => format!("make {} the root and detach the old one", at.display()),
+        Step::Chroot { at } => format!("enter {} with chroot, the old root staying where it is", at.display()),
+        Step::VerifyMounts { expected } => {
+            format!("compare mountinfo with the {} planned mounts", expected.len())
+        }
+        Step::Init => "stay as process 1 to reap and pass signals on; the command is its child".to_owned(),
+        Step::Terminal => "open a terminal of the jail's own as standard input, output and error".to_owned(),
+        Step::UseStream { fd } => format!("put the opened file in place as {}", stream_word(*fd)),
+        Step::SetUmask { mask } => format!("set the umask to {mask:03o}"),
+        Step::SetNice { nice } => format!("set the nice value to {nice}"),
+        Step::SetOomScoreAdjust { score } => format!("set the out-of-memory score to {score}"),
+        Step::SetAffinity { cpus } => format!("start on the CPUs {cpus}"),
+        Step::SetRlimit { index, soft, hard } => {
+            let name = names::RLIMITS[*index].key;
+            format!("limit {name} to {} (hard {})", limit_word(*soft), limit_word(*hard))
+        }
+        Step::LimitCapabilities { keep } => match *keep {
+            0 => "give up every capability for good".to_owned(),
+            keep => format!("give up every capability for good but {}", capability_text(keep)),
+        },
+        Step::SetIds { uid, gid, groups } => {
+            let groups = match groups {
+                None => String::new(),
+                Some(groups) if groups.is_empty() => ", no further groups".to_owned(),
+                Some(groups) => {
+                    let words: Vec<_> = groups.iter().map(u32::to_string).collect();
+                    format!(", further groups {}", words.join(" "))
+                }
+            };
+            format!("become uid {uid}, gid {gid}{groups}")
+        }
+        Step::SetCapabilities { permitted, ambient } => {
+            let mut text = match *permitted {
+                0 => "start with no capability".to_owned(),
+                permitted => format!("start with {}", capability_text(permitted)),
+            };
+            if *ambient != 0 {
+                text.push_str(&format!(", and keep {} as another user than root", capability_text(*ambient)));
+            }
+            text
+        }
+        Step::ChangeDirectory { path } => format!("go to {}", path.display()),
+        Step::NoNewPrivileges => "rule out gaining privileges by execve".to_owned(),
+        Step::CloseFds { keep } if keep.is_empty() => "close every descriptor above 2".to_owned(),
+        Step::CloseFds { keep } => {
+            let words: Vec<_> = keep.iter().map(i32::to_string).collect();
+            format!("close every descriptor above 2 but {}", words.join(" "))
+        }
+        Step::Exec { command, .. } => format!("execute {}", command.join(" ")),
+    }
+}
+
+fn kind_word(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Directory => "directory",
+        NodeKind::File => "file",
+    }
+}
+
+fn stream_word(fd: i32) -> &'static str {
+    match fd {
+        0 => "standard input",
+        1 => "standard output",
+        _ => "standard error",
+    }
+}
+
+/// The propagation type's word, as mount(8) and the unit write it.
+pub fn propagation_word(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "private",
+        Propagation::Slave => "slave",
+        Propagation::Shared => "shared",
+        Propagation::Unbindable => "unbindable",
+    }
+}
+
+/// Names of mount flags as mount(8) writes them.
+pub fn flag_words(flags: MountFlags) -> Vec<&'static str> {
+    [
+        (flags.read_only, "ro"),
+        (flags.nosuid, "nosuid"),
+        (flags.nodev, "nodev"),
+        (flags.noexec, "noexec"),
+        (flags.noatime, "noatime"),
+    ]
+    .into_iter()
+    .filter_map(|(set, word)| set.then_some(word))
+    .collect()
+}
+
+fn flag_text(flags: MountFlags) -> String {
+    match flag_words(flags) {
+        words if words.is_empty() => String::new(),
+        words => format!(" ({})", words.join(",")),
+    }
+}
+
+fn capability_text(set: u64) -> String {
+    if set == names::ALL_CAPABILITIES {
+        return "all capabilities".to_owned();
+    }
+    names::capability_words(set).map(|word| format!("CAP_{}", word.to_uppercase())).collect::<Vec<_>>().join(" ")
+}
+
+/// A resource limit as prlimit(1) writes it.
+pub fn limit_word(limit: u64) -> String {
+    match limit {
+        u64::MAX => "unlimited".to_owned(),
+        limit => limit.to_string(),
+    }
+}
+
+/// What was put up, in one line: root, namespaces, mounts, limits.
+pub fn summary(steps: &[super::Planned]) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut limits = Vec::new();
+    for planned in steps {
+        match &planned.step {
+            Step::AttachRoot { source, flags, .. } => {
+                let how = if flags.read_only { " (read-only)" } else { "" };
+                parts.push(format!("root {}{how}", source.display()));
+            }
+            Step::MountRoot { .. } => parts.push("root in memory".to_owned()),
+            Step::Enter { namespaces, map, .. } => {
+                let mut own: Vec<_> = namespaces.iter().map(|namespace| namespace.option()).collect();
+                if steps.iter().any(|planned| planned.step == Step::NewCgroupNamespace) {
+                    own.push(Namespace::Cgroup.option());
+                }
+                parts.insert(0, format!("own {}", own.join(" ")));
+                if map.is_some() {
+                    parts.push("root inside is you outside".to_owned());
+                }
+            }
+            Step::VerifyMounts { expected } => {
+                parts.push(format!("{} mounts", expected.iter().filter(|mount: &&ExpectedMount| mount.target.parent().is_some()).count()));
+            }
+            Step::SetLimit { file, value, .. } => {
+                let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                limits.push(format!("{name} {value}"));
+            }
+            _ => {}
+        }
+    }
+    if !limits.is_empty() {
+        parts.push(limits.join(", "));
+    }
+    parts.join("; ")
+}

@@ -1,0 +1,736 @@
+//! Applying a step: one `match` with one arm per kind, on both sides of the
+//! clone. Whatever fails stops the launch; nothing is retried in another way.
+
+use std::ffi::CString;
+use std::io::Write as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::signal::SigSet;
+use nix::sys::stat::Mode;
+use nix::unistd;
+
+use super::error::Failed;
+use super::{init, mountinfo, state};
+use crate::names;
+use crate::plan::step::{
+    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Propagation, RootMap, Step, TimeOffsets,
+};
+use crate::sys::{self, Cloned, MountAttr};
+
+/// Result of applying a step.
+pub(super) type Applied<T = ()> = Result<T, Failed>;
+
+/// What steps leave for later ones.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// The host's `/proc`: a path below the jail's own is never trusted.
+    proc: Option<OwnedFd>,
+    /// The attached root.
+    root: Option<OwnedFd>,
+    /// The instance of devpts at `/dev/pts`.
+    devpts: Option<OwnedFd>,
+    /// The host's `/dev/null`, seen to be the device.
+    null: Option<OwnedFd>,
+    streams: [Option<OwnedFd>; 3],
+    /// Where the jail's side reports a failure.
+    pub(super) status: Option<OwnedFd>,
+    /// Where the jail's side sends its terminal.
+    pub(super) terminal: Option<OwnedFd>,
+    /// The signal mask that the caller had.
+    pub(super) mask: SigSet,
+    /// The lock on the jail's name.
+    pub(super) lock: Option<std::fs::File>,
+    /// Becomes readable when the v1 memory group runs out.
+    pub(super) oom: Option<OwnedFd>,
+    /// How the jail is ended.
+    pub(super) supervise: super::Supervision,
+    /// Mount points that this launch has made on the host.
+    pub(super) made: Vec<usize>,
+}
+
+impl Context {
+    pub(super) fn new(mask: SigSet) -> Self {
+        Self {
+            proc: None,
+            root: None,
+            devpts: None,
+            null: None,
+            streams: [None, None, None],
+            status: None,
+            terminal: None,
+            mask,
+            lock: None,
+            oom: None,
+            supervise: super::Supervision::default(),
+            made: Vec::new(),
+        }
+    }
+
+    fn root(&self) -> Applied<BorrowedFd<'_>> {
+        self.root.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| Errno::EBADF.into())
+    }
+
+    fn proc(&self) -> Applied<BorrowedFd<'_>> {
+        self.proc.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| Errno::EBADF.into())
+    }
+
+    fn write_proc(&self, path: &str, text: &str) -> Applied {
+        let fd = sys::openat2(self.proc()?, Path::new(path), libc::O_WRONLY, 0)?;
+        unistd::write(&fd, text.as_bytes())?;
+        Ok(())
+    }
+
+    /// A path of the jail, opened once, without following any link: planning
+    /// has followed them, and what has become one since is an attack.
+    fn open(&self, path: &Path) -> Applied<OwnedFd> {
+        open_below(self.root()?, path, libc::O_PATH)
+    }
+}
+
+/// Which side of the clone goes on.
+pub(super) enum Flow {
+    /// The same process, with the next step.
+    Next,
+    /// The supervisor: the jail's first process takes the rest.
+    Supervise(unistd::Pid, OwnedFd),
+}
+
+fn open_below(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Applied<OwnedFd> {
+    const RESOLVE: u64 =
+        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
+    let below = path.strip_prefix("/").unwrap_or(path);
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    Ok(sys::openat2(root, below, flags, RESOLVE)?)
+}
+
+/// Applies a step. `plan` and `index` are for the journal, which names the
+/// steps to take back.
+pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) -> Applied<Flow> {
+    let step = &plan.steps[index].step;
+    match step {
+        Step::MakeStateDirectory { path } => state::make_directory(path)?,
+        Step::Journal { path } => cx.lock = Some(state::take_name(path, plan)?),
+        Step::MakeHostNode { root, path, kind } => {
+            let root = sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
+            if make_node(root.as_fd(), path, *kind)? {
+                cx.made.push(index);
+            }
+        }
+        Step::MakeHostLink { root, path, to } => {
+            let root = sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
+            make_link(root.as_fd(), path, to)?;
+            cx.made.push(index);
+        }
+        Step::CreateCgroup { directory } => state::create_cgroup(directory)?,
+        Step::EnableControllers { directory, controllers } => {
+            let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+            write_file(&directory.join("cgroup.subtree_control"), &words.join(" "))?;
+        }
+        Step::MoveSupervisor { directory } => write_file(&directory.join("cgroup.procs"), "0")?,
+        Step::SetLimit { file, value, expect } => set_limit(file, value, expect)?,
+        Step::KillOnOom { directory } => cx.oom = Some(watch_oom(directory)?),
+        Step::OpenStream { fd, path, mode } => {
+            let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
+            cx.streams[slot] = Some(open_stream(path, *mode)?);
+        }
+        Step::Supervise { timeout, stop_signal, stop_grace } => {
+            cx.supervise =
+                super::Supervision { timeout: *timeout, stop_signal: *stop_signal, stop_grace: *stop_grace };
+        }
+        Step::JoinPidNamespace { path } => join(path, Namespace::Pid)?,
+        Step::Enter { namespaces, map, cgroup, time } => {
+            return enter(cx, namespaces, *map, cgroup.as_deref(), *time);
+        }
+        Step::JoinCgroup { directory } => write_file(&directory.join("cgroup.procs"), "0")?,
+        Step::NewSession => drop(unistd::setsid()?),
+        Step::NewKeyring => match sys::new_session_keyring() {
+            // A kernel without keyrings has none to share.
+            Ok(()) | Err(Errno::ENOSYS) => {}
+            Err(errno) => return Err(errno.into()),
+        },
+        Step::JoinNamespace { namespace, path } => join(path, *namespace)?,
+        Step::NewCgroupNamespace => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?,
+        Step::PrivateMounts { propagation } => {
+            let root = sys::open2(Path::new("/"), libc::O_PATH, 0)?;
+            let attr = MountAttr { propagation: propagation_flag(*propagation), ..MountAttr::default() };
+            sys::mount_setattr(root.as_fd(), true, &attr)?;
+        }
+        Step::SetHostname { name } => unistd::sethostname(name)?,
+        Step::SetDomainname { name } => sys::set_domain_name(name)?,
+        Step::LoopbackUp => sys::loopback_up()?,
+        Step::MountStage { at } => {
+            let options = [FsOption { key: "mode", value: Some("700".to_owned()) }];
+            let stage = new_filesystem(c"tmpfs", "jailrun", &options, MountFlags::NONE)?;
+            attach(&stage, at)?;
+            nix::sys::stat::mkdirat(stage.as_fd(), "root", Mode::from_bits_truncate(0o755))?;
+        }
+        Step::WriteContent { path, text } => {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+            let fd = nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o444))?;
+            std::fs::File::from(fd).write_all(text.as_bytes())?;
+        }
+        Step::AttachRoot { source, at, flags } => {
+            let source = open_host(source)?;
+            let tree = sys::open_tree_clone(source.as_fd(), true)?;
+            sys::mount_setattr(tree.as_fd(), true, &attributes(*flags, Propagation::Private))?;
+            attach(&tree, at)?;
+            cx.root = Some(tree);
+        }
+        Step::MountRoot { at, options, flags } => {
+            let tree = new_filesystem(c"tmpfs", "tmpfs", options, *flags)?;
+            attach(&tree, at)?;
+            cx.root = Some(tree);
+        }
+        Step::MakeNode { path, kind } => drop(make_node(cx.root()?, path, *kind)?),
+        Step::MakeLink { path, to } => make_link(cx.root()?, path, to)?,
+        Step::Mount { fstype, source, target, options, flags, propagation } => {
+            let target_fd = cx.open(target)?;
+            require_directory(target_fd.as_fd())?;
+            let name = CString::new(*fstype).map_err(|_| Errno::EINVAL)?;
+            let filesystem = new_filesystem(&name, source, options, *flags)?;
+            if *propagation != Propagation::Private {
+                sys::mount_setattr(filesystem.as_fd(), false, &propagation_only(*propagation))?;
+            }
+            sys::move_mount(filesystem.as_fd(), target_fd.as_fd())?;
+            if target == Path::new("/dev/pts") && *fstype == "devpts" {
+                cx.devpts = Some(filesystem);
+            }
+        }
+        Step::Bind { source, target, recursive, flags, propagation } => {
+            let tree = sys::open_tree_clone(open_host(source)?.as_fd(), *recursive)?;
+            sys::mount_setattr(tree.as_fd(), *recursive, &attributes(*flags, *propagation))?;
+            sys::move_mount(tree.as_fd(), cx.open(target)?.as_fd())?;
+        }
+        Step::BindDevices { names } => bind_devices(cx, names)?,
+        Step::Mask { target, kind } => mask(cx, target, *kind)?,
+        Step::ProtectPath { target } => {
+            let target = cx.open(target)?;
+            let tree = sys::open_tree_clone(target.as_fd(), true)?;
+            let attr = MountAttr { set: sys::mount::ATTR_RDONLY, ..MountAttr::default() };
+            sys::mount_setattr(tree.as_fd(), true, &attr)?;
+            sys::move_mount(tree.as_fd(), target.as_fd())?;
+        }
+        Step::SetPropagation { propagation } => {
+            sys::mount_setattr(cx.root()?, true, &propagation_only(*propagation))?;
+        }
+        Step::ProtectRoot => {
+            let attr = MountAttr { set: sys::mount::ATTR_RDONLY, ..MountAttr::default() };
+            sys::mount_setattr(cx.root()?, false, &attr)?;
+        }
+        Step::Pivot { .. } => {
+            unistd::fchdir(cx.root()?)?;
+            unistd::pivot_root(".", ".")?;
+            // The old root now lies over the new one, at the same place.
+            nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
+            unistd::chdir("/")?;
+        }
+        Step::Chroot { .. } => {
+            unistd::fchdir(cx.root()?)?;
+            unistd::chroot(".")?;
+            unistd::chdir("/")?;
+        }
+        Step::VerifyMounts { expected } => {
+            let fd = sys::openat2(cx.proc()?, Path::new("self/mountinfo"), libc::O_RDONLY, 0)?;
+            mountinfo::verify(expected, std::fs::File::from(fd))?;
+        }
+        Step::Init => init::split(cx)?,
+        Step::Terminal => terminal(cx)?,
+        Step::UseStream { fd } => {
+            let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
+            let stream = cx.streams[slot].take().ok_or(Errno::EBADF)?;
+            sys::dup2(stream.as_fd(), *fd)?;
+        }
+        Step::SetUmask { mask } => {
+            nix::sys::stat::umask(Mode::from_bits_truncate(*mask));
+        }
+        Step::SetNice { nice } => sys::set_nice(*nice)?,
+        Step::SetOomScoreAdjust { score } => {
+            // The file of a process that cannot be dumped is the host root's.
+            sys::prctl(libc::PR_SET_DUMPABLE, 1, 0)?;
+            let written = cx.write_proc("self/oom_score_adj", &score.to_string());
+            sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
+            written?;
+        }
+        Step::SetAffinity { cpus } => set_affinity(cpus)?,
+        Step::SetRlimit { index, soft, hard } => {
+            sys::setrlimit(names::RLIMITS[*index].number, *soft, *hard)?;
+        }
+        Step::LimitCapabilities { keep } => limit_capabilities(*keep)?,
+        Step::SetIds { uid, gid, groups } => {
+            if *uid != 0 {
+                // What is kept is set by the step that follows.
+                sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
+            }
+            sys::set_ids(*uid, *gid, groups.as_deref())?;
+        }
+        Step::SetCapabilities { permitted, ambient } => set_capabilities(*permitted, *ambient)?,
+        Step::ChangeDirectory { path } => {
+            unistd::chdir(path)?;
+            if !sys::getcwd_is_reachable()? {
+                return Err(Failed::because(Errno::EXDEV, "the directory lies outside the jail's root"));
+            }
+        }
+        Step::NoNewPrivileges => drop(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
+        Step::CloseFds { keep } => close_fds(cx, keep)?,
+        Step::Exec { command, environment } => return Err(exec(cx, command, environment)),
+    }
+    Ok(Flow::Next)
+}
+
+/// The text to write to the file of a cgroup, or to a file of the kernel: one
+/// write, or it is taken for several.
+pub(super) fn write_file(path: &Path, text: &str) -> Applied {
+    let fd = nix::fcntl::open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    unistd::write(&fd, text.as_bytes())?;
+    Ok(())
+}
+
+fn set_limit(file: &Path, value: &str, expect: &str) -> Applied {
+    let fd = nix::fcntl::open(file, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    unistd::write(&fd, value.as_bytes())?;
+    let mut buffer = [0_u8; 4096];
+    let length = nix::sys::uio::pread(&fd, &mut buffer, 0)?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    let held = text.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        expect.split_whitespace().all(|word| words.contains(&word))
+    });
+    if held {
+        return Ok(());
+    }
+    let found = text.lines().next().unwrap_or("nothing").to_owned();
+    Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{found}`")))
+}
+
+/// Asks for an event when the v1 group runs out of memory;
+/// `cgroup-v1/memory.rst`, section 10.
+fn watch_oom(directory: &Path) -> Applied<OwnedFd> {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+    let event: OwnedFd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into();
+    let control = nix::fcntl::open(
+        &directory.join("memory.oom_control"),
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+    write_file(&directory.join("cgroup.event_control"), &line)?;
+    Ok(event)
+}
+
+fn open_stream(path: &Path, mode: OpenMode) -> Applied<OwnedFd> {
+    let how = match mode {
+        OpenMode::Read => OFlag::O_RDONLY,
+        OpenMode::Truncate => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC,
+        OpenMode::Append => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
+    };
+    let how = how | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    Ok(nix::fcntl::open(path, how, Mode::from_bits_truncate(0o644))?)
+}
+
+fn join(path: &Path, namespace: Namespace) -> Applied {
+    let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let flag = nix::sched::CloneFlags::from_bits_retain(namespace.flag());
+    nix::sched::setns(fd, flag).map_err(|errno| match errno {
+        // The kernel's word for any file that is no such namespace.
+        Errno::EINVAL => Failed::because(errno, format!("the file is not a {} namespace", namespace.file())),
+        errno => errno.into(),
+    })
+}
+
+fn enter(
+    cx: &mut Context,
+    namespaces: &[Namespace],
+    map: Option<RootMap>,
+    cgroup: Option<&Path>,
+    time: Option<TimeOffsets>,
+) -> Applied<Flow> {
+    cx.proc = Some(sys::open2(Path::new("/proc"), libc::O_PATH | libc::O_DIRECTORY, 0)?);
+    let cgroup = cgroup
+        .map(|path| sys::open2(path, libc::O_PATH | libc::O_DIRECTORY, 0))
+        .transpose()?;
+    let (alive, status) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // Clocks are set between their namespace and its first process, so that
+    // one is entered by hand.
+    let flags = namespaces
+        .iter()
+        .filter(|namespace| **namespace != Namespace::Time)
+        .fold(0_u64, |flags, namespace| flags | u64::from(namespace.flag().cast_unsigned()));
+    match sys::clone3(flags, cgroup.as_ref().map(|fd| fd.as_fd()))? {
+        Cloned::Parent(pid, pidfd) => {
+            cx.status = Some(alive);
+            Ok(Flow::Supervise(unistd::Pid::from_raw(pid), pidfd))
+        }
+        Cloned::Child => {
+            drop(alive);
+            cx.lock = None;
+            cx.oom = None;
+            cx.status = Some(status);
+            nix::sys::stat::umask(Mode::empty());
+            if let Some(RootMap { uid, gid }) = map {
+                cx.write_proc("self/setgroups", "deny")?;
+                cx.write_proc("self/uid_map", &format!("0 {uid} 1"))?;
+                cx.write_proc("self/gid_map", &format!("0 {gid} 1"))?;
+            }
+            if let Some(offsets) = time {
+                enter_time(cx, offsets)?;
+            }
+            die_with_parent(cx)?;
+            // Nobody may look into the set-up, whatever namespaces it joins.
+            sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
+            Ok(Flow::Next)
+        }
+    }
+}
+
+fn enter_time(cx: &Context, offsets: TimeOffsets) -> Applied {
+    nix::sched::unshare(nix::sched::CloneFlags::from_bits_retain(Namespace::Time.flag()))?;
+    let line = |clock: &str, nanoseconds: i128| {
+        let second = 1_000_000_000;
+        format!("{clock} {} {}\n", nanoseconds.div_euclid(second), nanoseconds.rem_euclid(second))
+    };
+    let text = line("monotonic", offsets.monotonic) + &line("boottime", offsets.boottime);
+    cx.write_proc("self/timens_offsets", &text)?;
+    let path = Path::new("self/ns/time_for_children");
+    let fd = sys::openat2(cx.proc()?, path, libc::O_RDONLY, 0)?;
+    nix::sched::setns(fd, nix::sched::CloneFlags::from_bits_retain(Namespace::Time.flag()))?;
+    Ok(())
+}
+
+/// Ends this process with its parent. The parent may be gone already: then
+/// nobody reads the status pipe any more.
+pub(super) fn die_with_parent(cx: &Context) -> Applied {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+    if let Some(status) = &cx.status {
+        let mut fds = [PollFd::new(status.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO)?;
+        if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
+            return Err(Failed::because(Errno::ESRCH, "the supervisor is gone"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn attribute_bits(flags: MountFlags) -> u64 {
+    use sys::mount::{ATTR_NOATIME, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
+    [
+        (flags.read_only, ATTR_RDONLY),
+        (flags.nosuid, ATTR_NOSUID),
+        (flags.nodev, ATTR_NODEV),
+        (flags.noexec, ATTR_NOEXEC),
+        (flags.noatime, ATTR_NOATIME),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| *wanted)
+    .fold(0, |bits, (_, bit)| bits | bit)
+}
+
+/// Flags are added to what the source has, never taken away.
+fn attributes(flags: MountFlags, propagation: Propagation) -> MountAttr {
+    MountAttr {
+        set: attribute_bits(flags),
+        clear: if flags.noatime { sys::mount::ATTR_ATIME } else { 0 },
+        propagation: if propagation == Propagation::Private { 0 } else { propagation_flag(propagation) },
+        userns_fd: 0,
+    }
+}
+
+fn propagation_only(propagation: Propagation) -> MountAttr {
+    MountAttr { propagation: propagation_flag(propagation), ..MountAttr::default() }
+}
+
+fn propagation_flag(propagation: Propagation) -> u64 {
+    match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+        Propagation::Unbindable => libc::MS_UNBINDABLE,
+    }
+}
+
+/// A path of the host that planning has found to be without links.
+fn open_host(path: &Path) -> Applied<OwnedFd> {
+    Ok(sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS)?)
+}
+
+fn attach(tree: &OwnedFd, at: &Path) -> Applied {
+    sys::move_mount(tree.as_fd(), open_host(at)?.as_fd())?;
+    Ok(())
+}
+
+fn new_filesystem(
+    fstype: &std::ffi::CStr,
+    source: &str,
+    options: &[FsOption],
+    flags: MountFlags,
+) -> Applied<OwnedFd> {
+    let text = |text: &str| CString::new(text).map_err(|_| Failed::from(Errno::EINVAL));
+    let filesystem = sys::fsopen(fstype)?;
+    let fs = filesystem.as_fd();
+    let configure = || -> Applied<()> {
+        sys::fsconfig_set(fs, c"source", Some(&text(source)?))?;
+        for option in options {
+            let value = option.value.as_deref().map(text).transpose()?;
+            sys::fsconfig_set(fs, &text(option.key)?, value.as_deref())?;
+        }
+        Ok(sys::fsconfig_create(fs)?)
+    };
+    if let Err(failed) = configure() {
+        return Err(Failed { detail: kernel_log(fs), ..failed });
+    }
+    Ok(sys::fsmount(fs, attribute_bits(flags))?)
+}
+
+/// What the kernel has to say about a refused file system, fsopen(2).
+fn kernel_log(fs: BorrowedFd<'_>) -> Option<String> {
+    let mut buffer = [0_u8; 256];
+    let length = unistd::read(fs, &mut buffer).ok()?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    Some(text.trim().trim_start_matches("e ").to_owned()).filter(|text| !text.is_empty())
+}
+
+fn require_directory(fd: BorrowedFd<'_>) -> Applied {
+    let stat = nix::sys::stat::fstat(fd)?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        return Err(Errno::ENOTDIR.into());
+    }
+    Ok(())
+}
+
+/// Makes a file or directory with its missing parents, step by step on
+/// descriptors; false when it exists.
+pub(super) fn make_node(root: BorrowedFd<'_>, path: &Path, kind: NodeKind) -> Applied<bool> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(false);
+    };
+    let parent_fd = match open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => {
+            make_node(root, parent, NodeKind::Directory)?;
+            open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY)?
+        }
+        opened => opened?,
+    };
+    let made = match kind {
+        NodeKind::Directory => {
+            nix::sys::stat::mkdirat(&parent_fd, name, Mode::from_bits_truncate(0o755))
+        }
+        NodeKind::File => nix::sys::stat::mknodat(
+            &parent_fd,
+            name,
+            nix::sys::stat::SFlag::S_IFREG,
+            Mode::from_bits_truncate(0o444),
+            0,
+        ),
+    };
+    match made {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn make_link(root: BorrowedFd<'_>, path: &Path, to: &str) -> Applied {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let parent_fd = match open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => {
+            make_node(root, parent, NodeKind::Directory)?;
+            open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY)?
+        }
+        opened => opened?,
+    };
+    Ok(unistd::symlinkat(to, &parent_fd, name)?)
+}
+
+/// A device node of the host, seen to be that device.
+fn host_device(name: &str, number: (u32, u32)) -> Applied<OwnedFd> {
+    let path = Path::new("/dev").join(name);
+    let fd = sys::open2(&path, libc::O_PATH | libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)?;
+    let file = std::fs::File::from(fd);
+    let metadata = file.metadata()?;
+    let is_it = metadata.file_type().is_char_device()
+        && metadata.rdev() == libc::makedev(number.0, number.1);
+    if !is_it {
+        return Err(Failed::because(Errno::ENODEV, format!("the host's `{}` is not that device", path.display())));
+    }
+    Ok(file.into())
+}
+
+fn bind_devices(cx: &Context, names: &[&str]) -> Applied {
+    let dev = open_below(cx.root()?, Path::new("/dev"), libc::O_PATH | libc::O_DIRECTORY)?;
+    let flags = MountFlags { nosuid: true, noexec: true, ..MountFlags::NONE };
+    let attr = attributes(flags, Propagation::Private);
+    for name in names {
+        let known = crate::plan::root::DEVICES.iter().find(|(known, ..)| known == name);
+        let (_, major, minor) = known.ok_or(Errno::ENODEV)?;
+        let tree = sys::open_tree_clone(host_device(name, (*major, *minor))?.as_fd(), false)?;
+        sys::mount_setattr(tree.as_fd(), false, &attr)?;
+        make_node(dev.as_fd(), Path::new(name), NodeKind::File)?;
+        sys::move_mount(tree.as_fd(), open_below(dev.as_fd(), Path::new(name), libc::O_PATH)?.as_fd())?;
+    }
+    Ok(())
+}
+
+fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
+    let flags = crate::plan::mounts::mask_flags(kind);
+    let over = match kind {
+        NodeKind::Directory => {
+            let options = [("mode", "555"), ("size", "4k"), ("nr_inodes", "1")]
+                .map(|(key, value)| FsOption { key, value: Some(value.to_owned()) });
+            new_filesystem(c"tmpfs", "tmpfs", &options, flags)?
+        }
+        NodeKind::File => {
+            let null = match cx.null.take() {
+                Some(null) => null,
+                None => host_device("null", (1, 3))?,
+            };
+            let tree = sys::open_tree_clone(null.as_fd(), false)?;
+            cx.null = Some(null);
+            sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+            tree
+        }
+    };
+    sys::move_mount(over.as_fd(), cx.open(target)?.as_fd())?;
+    Ok(())
+}
+
+/// A terminal of the jail's own devpts becomes the command's streams and its
+/// controlling terminal; the supervisor gets the other end.
+fn terminal(cx: &mut Context) -> Applied {
+    let devpts = cx.devpts.as_ref().ok_or(Errno::ENODEV)?;
+    let flags = libc::O_RDWR | libc::O_NOCTTY;
+    let master = open_below(devpts.as_fd(), Path::new("ptmx"), flags)?;
+    let peer = sys::open_terminal_peer(master.as_fd())?;
+    let socket = cx.terminal.take().ok_or(Errno::EBADF)?;
+    sys::send_fd(socket.as_fd(), master.as_fd())?;
+    // As a session leader of its own the command gets job control. Without an
+    // init it is the leader of one already.
+    match unistd::setsid() {
+        Ok(_) | Err(Errno::EPERM) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    sys::take_terminal(peer.as_fd())?;
+    for fd in 0..3 {
+        sys::dup2(peer.as_fd(), fd)?;
+    }
+    Ok(())
+}
+
+fn set_affinity(cpus: &str) -> Applied {
+    let ids = crate::unit::value::parse_id_set(cpus).map_err(|_| Errno::EINVAL)?;
+    let mut set = nix::sched::CpuSet::new();
+    for id in ids.0 {
+        set.set(id as usize)?;
+    }
+    Ok(nix::sched::sched_setaffinity(unistd::Pid::from_raw(0), &set)?)
+}
+
+fn limit_capabilities(keep: u64) -> Applied {
+    for number in 0..64 {
+        if keep & (1 << number) == 0 {
+            match sys::prctl(libc::PR_CAPBSET_DROP, number, 0) {
+                Ok(_) => {}
+                // Past the last one that this kernel knows.
+                Err(Errno::EINVAL) if number > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_capabilities(permitted: u64, ambient: u64) -> Applied {
+    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)?;
+    sys::capset(permitted, permitted, ambient)?;
+    for number in (0..64).filter(|number| ambient & (1 << number) != 0) {
+        sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, number)?;
+    }
+    // The kernel clears it when credentials change.
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+    Ok(())
+}
+
+/// Closes, and not only marks, what is left open: between here and execve a
+/// path like `/proc/self/fd/7/..` would lead out of the jail.
+fn close_fds(cx: &mut Context, keep: &[i32]) -> Applied {
+    for fd in keep {
+        sys::keep_on_exec(*fd)?;
+    }
+    let status = cx.status.as_ref().map(|fd| fd.as_raw_fd());
+    let mut open: Vec<u32> = keep.iter().copied().chain(status).filter_map(|fd| u32::try_from(fd).ok()).collect();
+    open.sort_unstable();
+    let mut first = 3;
+    for fd in open {
+        if fd > first {
+            sys::close_range(first, fd - 1, false)?;
+        }
+        first = fd + 1;
+    }
+    sys::close_range(first, u32::MAX, false)?;
+    Ok(())
+}
+
+fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> Failed {
+    let list = |words: Vec<String>| -> Result<Vec<CString>, Failed> {
+        words.into_iter().map(|word| CString::new(word).map_err(|_| Errno::EINVAL.into())).collect()
+    };
+    let prepared = list(command.to_vec()).and_then(|arguments| {
+        let environment = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok((arguments, list(environment)?))
+    });
+    let (arguments, environment_text) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failed) => return failed,
+    };
+    if let Err(failed) = restore_signals(cx) {
+        return failed;
+    }
+    let program = &command[0];
+    let path = environment.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
+    let candidates: Vec<PathBuf> = if program.contains('/') {
+        vec![program.into()]
+    } else {
+        path.split(':').map(|directory| Path::new(directory).join(program)).collect()
+    };
+    let mut refused = None;
+    for candidate in &candidates {
+        let Ok(text) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
+        let errno = sys::execve(&text, &arguments, &environment_text);
+        let exists = unistd::faccessat(
+            nix::fcntl::AT_FDCWD,
+            candidate.as_path(),
+            unistd::AccessFlags::F_OK,
+            AtFlags::empty(),
+        )
+        .is_ok();
+        match errno {
+            Errno::ENOENT if exists => {
+                return Failed::because(
+                    Errno::ENOEXEC,
+                    format!("`{}` exists; the interpreter or loader it names does not", candidate.display()),
+                );
+            }
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            errno => refused = Some((errno, candidate)),
+        }
+    }
+    match refused {
+        Some((errno, candidate)) => Failed::because(errno, format!("`{}`", candidate.display())),
+        None if program.contains('/') => Errno::ENOENT.into(),
+        None => Failed::because(Errno::ENOENT, format!("not found in {path}")),
+    }
+}
+
+/// The mask the caller had, and the dispositions that this program has
+/// changed: the Rust runtime ignores SIGPIPE.
+fn restore_signals(cx: &Context) -> Applied {
+    sys::default_signal(libc::SIGPIPE)?;
+    sys::default_signal(libc::SIGCHLD)?;
+    Ok(cx.mask.thread_set_mask()?)
+}

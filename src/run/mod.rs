@@ -1,0 +1,152 @@
+//! Running a plan: applying its steps in order, watching the jail, and taking
+//! everything back.
+//!
+//! Nothing is decided here: what happens is in the plan.
+
+mod apply;
+pub mod error;
+mod init;
+pub mod mountinfo;
+pub mod state;
+mod supervise;
+mod terminal;
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use self::apply::{Context, Flow};
+use self::error::{Failed, StepFailed};
+use crate::plan::Plan;
+use crate::plan::step::{Step, Undo};
+use crate::sys;
+
+/// Exit status of jailrun's own failures.
+pub const FAILURE: i32 = 125;
+
+/// How the jail is ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Supervision {
+    timeout: Option<Duration>,
+    stop_signal: i32,
+    stop_grace: Duration,
+}
+
+/// How a jail ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit status to hand on: the command's, or 128 and the signal.
+    pub status: i32,
+    /// What else there is to say.
+    pub cause: Cause,
+    /// What could not be taken back.
+    pub left: Vec<StepFailed>,
+}
+
+/// Why a jail ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The command ended.
+    Command,
+    /// Its time was up.
+    Timeout(Duration),
+    /// The kernel killed for memory; bytes.
+    OutOfMemory {
+        /// Most memory it had in use.
+        peak: Option<u64>,
+        /// Its limit.
+        limit: Option<u64>,
+    },
+    /// Told twice to stop, or once by SIGTERM without an end within the grace.
+    Stopped,
+}
+
+/// Signals that are passed on to the command.
+const FORWARDED: [Signal; 8] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+];
+
+/// Launches a plan and waits for its end. A failure has been taken back when
+/// it is returned.
+pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
+    let own = |step, failed| StepFailed { step, failed };
+    let watched: SigSet = FORWARDED.into_iter().collect();
+    // A caller that ignores SIGCHLD would make the jail's end unreadable.
+    sys::default_signal(libc::SIGCHLD).map_err(|errno| own(0, errno.into()))?;
+    let mask = watched
+        .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
+        .map_err(|errno| own(0, errno.into()))?;
+    let mut cx = Context::new(mask);
+    let mut terminal = None;
+    if plan.steps.iter().any(|planned| planned.step == Step::Terminal) {
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|errno| own(0, errno.into()))?;
+        terminal = Some(ours);
+        cx.terminal = Some(theirs);
+    }
+    for index in 0..plan.steps.len() {
+        log::debug!("step {} of {}: {:?}", index + 1, plan.steps.len(), plan.steps[index].step);
+        match apply::apply(plan, index, &mut cx) {
+            Ok(Flow::Next) => {}
+            Ok(Flow::Supervise(pid, pidfd)) => {
+                cx.terminal = None;
+                let outcome = supervise::watch(plan, &mut cx, pid, pidfd, terminal);
+                return finish(plan, &cx, outcome);
+            }
+            Err(failed) if cx.status.is_some() => report(&cx, own(index, failed)),
+            Err(failed) => {
+                let failure = own(index, failed);
+                return finish(plan, &cx, Err(failure));
+            }
+        }
+    }
+    // The last step is the exec, which does not come back with success.
+    Err(own(plan.steps.len(), Failed::from(nix::errno::Errno::ENOSYS)))
+}
+
+/// Tells the supervisor what failed in the jail, and ends this process.
+fn report(cx: &Context, failure: StepFailed) -> ! {
+    if let Some(status) = &cx.status {
+        // Without a reader there is nobody left to tell.
+        match nix::unistd::write(status.as_fd(), &failure.encode()) {
+            Ok(_) | Err(_) => {}
+        }
+    }
+    sys::exit_now(FAILURE)
+}
+
+/// Takes back what outlives the jail: everything after a failure, and after
+/// an end of the command all but the mount points in the root.
+fn finish(
+    plan: &Plan,
+    cx: &Context,
+    outcome: Result<Ended, StepFailed>,
+) -> Result<Ended, StepFailed> {
+    let failed_at = match &outcome {
+        // Steps behind the clone leave nothing: theirs is gone with the jail.
+        Err(failure) => failure.step.min(plan.enter()),
+        Ok(_) => plan.steps.len(),
+    };
+    let mut left = Vec::new();
+    for (index, planned) in plan.steps[..failed_at].iter().enumerate().rev() {
+        let Some(undo) = planned.step.undo() else { continue };
+        let is_ours = match &undo {
+            Undo::RemoveNode { .. } => outcome.is_err() && cx.made.contains(&index),
+            _ => true,
+        };
+        if is_ours && let Err(failed) = state::undo(&undo) {
+            left.push(StepFailed { step: index, failed });
+        }
+    }
+    outcome.map(|ended| Ended { left, ..ended })
+}

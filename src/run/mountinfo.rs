@@ -1,0 +1,214 @@
+//! Comparing what is mounted with what was planned; `/proc/PID/mountinfo`,
+//! proc_pid_mountinfo(5).
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Read};
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::apply::Applied;
+use super::error::Failed;
+use crate::plan::step::{ExpectedMount, MountFlags};
+
+/// One line of mountinfo, as far as it is compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Number of the mount.
+    pub id: u32,
+    /// Number of the mount it lies on.
+    pub parent: u32,
+    /// Mount point.
+    pub target: PathBuf,
+    /// File system type.
+    pub fstype: String,
+    /// Flags of the mount.
+    pub flags: MountFlags,
+}
+
+/// Reads a line; `None` when it is malformed.
+pub fn parse_line(line: &[u8]) -> Option<Line> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<u32>().ok();
+    let (id, parent) = (number()?, number()?);
+    let target = fields.nth(2)?;
+    let options = fields.next()?;
+    let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
+    let has = |name: &[u8]| options.split(|byte| *byte == b',').any(|option| option == name);
+    Some(Line {
+        id,
+        parent,
+        target: PathBuf::from(std::ffi::OsString::from_vec(unescape(target))),
+        fstype: String::from_utf8_lossy(fstype).into_owned(),
+        flags: MountFlags {
+            read_only: has(b"ro"),
+            nosuid: has(b"nosuid"),
+            nodev: has(b"nodev"),
+            noexec: has(b"noexec"),
+            noatime: has(b"noatime"),
+        },
+    })
+}
+
+/// Undoes the kernel's octal escapes for space, tab, newline and backslash.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte == b'\\'
+            && let Some(digits) = tail.get(..3)
+            && digits.iter().all(|digit| (b'0'..=b'7').contains(digit))
+        {
+            let value = digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
+            out.push(value as u8);
+            rest = &tail[3..];
+        } else {
+            out.push(byte);
+            rest = tail;
+        }
+    }
+    out
+}
+
+fn has_all(found: MountFlags, wanted: MountFlags) -> bool {
+    let holds = |wanted: bool, found: bool| !wanted || found;
+    holds(wanted.read_only, found.read_only)
+        && holds(wanted.nosuid, found.nosuid)
+        && holds(wanted.nodev, found.nodev)
+        && holds(wanted.noexec, found.noexec)
+        && holds(wanted.noatime, found.noatime)
+}
+
+/// Fails unless every planned mount is there with its flags, and no other is
+/// but those that came with a source.
+pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
+    let differs = |what: String| Failed::because(Errno::EIO, what);
+    let lines = read(file)?.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
+    let mut by_target: HashMap<&Path, Vec<&ExpectedMount>> = HashMap::with_capacity(expected.len());
+    for mount in expected {
+        by_target.entry(&mount.target).or_default().push(mount);
+    }
+    // The kernel lists what lies below first: of several mounts on one place
+    // the planned ones are the last, since they were made last.
+    let mut planned: HashMap<u32, &ExpectedMount> = HashMap::with_capacity(expected.len());
+    for line in lines.iter().rev() {
+        if let Some(mount) = by_target.get_mut(line.target.as_path()).and_then(Vec::pop) {
+            planned.insert(line.id, mount);
+        }
+    }
+    if let Some(missing) = by_target.values().flatten().next() {
+        let name = missing.target.display();
+        return Err(differs(format!("`{name}` was planned, and is not mounted")));
+    }
+    let parents: HashMap<u32, u32> = lines.iter().map(|line| (line.id, line.parent)).collect();
+    for line in &lines {
+        let name = line.target.display();
+        let wanted = match planned.get(&line.id) {
+            Some(mount) => {
+                if let Some(fstype) = mount.fstype
+                    && fstype != line.fstype
+                {
+                    return Err(differs(format!("`{name}` is {} instead of {fstype}", line.fstype)));
+                }
+                mount.flags
+            }
+            None => {
+                let mut above = line.parent;
+                let mut steps = lines.len();
+                let holder = loop {
+                    if let Some(mount) = planned.get(&above) {
+                        break Some(mount);
+                    }
+                    match parents.get(&above) {
+                        Some(next) if steps > 0 => above = *next,
+                        _ => break None,
+                    }
+                    steps -= 1;
+                };
+                match holder.filter(|mount| mount.recursive) {
+                    Some(mount) => mount.flags,
+                    None => return Err(differs(format!("`{name}` is mounted, and was not planned"))),
+                }
+            }
+        };
+        if !has_all(line.flags, wanted) {
+            return Err(differs(format!("`{name}` lacks a flag that was planned")));
+        }
+    }
+    Ok(())
+}
+
+/// Reads mountinfo; `None` when a line is malformed.
+fn read(file: impl Read) -> Applied<Option<Vec<Line>>> {
+    let mut reader = BufReader::with_capacity(32 * 1024, file);
+    let mut text = Vec::with_capacity(256);
+    let mut lines = Vec::new();
+    loop {
+        text.clear();
+        if reader.read_until(b'\n', &mut text)? == 0 {
+            return Ok(Some(lines));
+        }
+        match parse_line(text.strip_suffix(b"\n").unwrap_or(&text)) {
+            Some(line) => lines.push(line),
+            None => return Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "1 0 8:1 / / ro,nosuid,nodev - ext4 /dev/sda rw\n";
+
+    fn expected(target: &str, fstype: Option<&'static str>, recursive: bool) -> ExpectedMount {
+        let flags = MountFlags { read_only: true, ..MountFlags::NONE };
+        ExpectedMount { target: target.into(), fstype, flags, recursive }
+    }
+
+    fn check(expected: &[ExpectedMount], text: &str) -> Result<(), String> {
+        verify(expected, text.as_bytes()).map_err(|failed| failed.detail.unwrap_or_default())
+    }
+
+    #[test]
+    fn what_was_planned_passes() {
+        assert_eq!(check(&[expected("/", Some("ext4"), false)], ROOT), Ok(()));
+    }
+
+    #[test]
+    fn a_mount_too_many_too_few_or_too_open_does_not() {
+        let root = expected("/", None, false);
+        let more = format!("{ROOT}2 1 0:1 / /a rw - tmpfs tmpfs rw\n");
+        assert_eq!(check(&[root.clone()], &more), Err("`/a` is mounted, and was not planned".to_owned()));
+        let two = [root.clone(), expected("/a", None, false)];
+        assert_eq!(check(&two, ROOT), Err("`/a` was planned, and is not mounted".to_owned()));
+        assert_eq!(check(&two, &more), Err("`/a` lacks a flag that was planned".to_owned()));
+        let typed = [expected("/", Some("tmpfs"), false)];
+        assert_eq!(check(&typed, ROOT), Err("`/` is ext4 instead of tmpfs".to_owned()));
+    }
+
+    #[test]
+    fn what_came_with_a_source_must_have_its_flags() {
+        let root = [expected("/", None, true)];
+        let open = format!("{ROOT}2 1 0:1 / /a rw - tmpfs tmpfs rw\n");
+        let closed = format!("{ROOT}2 1 0:1 / /a ro - tmpfs tmpfs rw\n");
+        assert!(check(&root, &open).is_err());
+        assert_eq!(check(&root, &closed), Ok(()));
+    }
+
+    #[test]
+    fn what_lies_below_a_planned_mount_is_not_taken_for_it() {
+        let root = expected("/", None, true);
+        let over = expected("/proc", Some("proc"), false);
+        let text = format!("{ROOT}2 1 0:1 / /proc ro - autofs a rw\n3 2 0:2 / /proc ro - proc proc rw\n");
+        assert_eq!(check(&[root, over], &text), Ok(()));
+    }
+
+    #[test]
+    fn names_with_spaces_and_backslashes_are_read() {
+        let line = parse_line(br"1 0 8:1 / /a\040b\134c rw shared:1 - tmpfs t rw").unwrap();
+        assert_eq!(line.target, Path::new(r"/a b\c"));
+        assert_eq!(line.fstype, "tmpfs");
+    }
+}

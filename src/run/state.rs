@@ -1,0 +1,283 @@
+//! The state directory: one journal per running jail, which is also the lock
+//! on its name, and holds what is to be taken back.
+//!
+//! A journal whose lock is free belongs to a launch that was killed. The next
+//! launch of that name, or `jailrun gc`, takes back what it lists.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::unistd;
+use serde::{Deserialize, Serialize};
+
+use super::apply::{Applied, write_file};
+use super::error::Failed;
+use crate::plan::Plan;
+use crate::plan::step::Undo;
+use crate::sys;
+
+/// What a journal holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Journal {
+    version: u32,
+    name: String,
+    undo: Vec<Undo>,
+}
+
+/// Makes the state directory, or sees that it is the caller's own.
+pub(super) fn make_directory(path: &Path) -> Applied {
+    match unistd::mkdir(path, Mode::from_bits_truncate(0o700)) {
+        Ok(()) => return Ok(()),
+        Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    check_directory(path)
+}
+
+fn check_directory(path: &Path) -> Applied {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if !metadata.is_dir() {
+        return Err(Failed::because(Errno::ENOTDIR, "something else is in its place"));
+    }
+    if metadata.uid() != unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+        return Err(Failed::because(Errno::EPERM, "it belongs to somebody else, or is open to others"));
+    }
+    Ok(())
+}
+
+/// Takes the lock of a name, reclaims what a killed launch of it has left, and
+/// writes the plan's undo list.
+pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
+    let mut file = loop {
+        let file = match open_journal(path, true) {
+            // The last jail of another name has just removed the directory.
+            Err(Failed { errno: Errno::ENOENT, .. }) => {
+                if let Some(directory) = path.parent() {
+                    make_directory(directory)?;
+                }
+                continue;
+            }
+            opened => opened?,
+        };
+        match try_lock(&file)? {
+            true if is_still(&file, path)? => break file,
+            true => {}
+            false => {
+                let message = format!("a jail named `{}` is running", plan.name);
+                return Err(Failed::because(Errno::EWOULDBLOCK, message));
+            }
+        }
+    };
+    let mut left = String::new();
+    file.read_to_string(&mut left)?;
+    if !left.is_empty() {
+        reclaim(&left)?;
+        file.set_len(0)?;
+        file.rewind()?;
+    }
+    let journal = Journal {
+        version: 1,
+        name: plan.name.clone(),
+        undo: plan
+            .steps
+            .iter()
+            .filter_map(|planned| planned.step.undo())
+            .filter(|undo| matches!(undo, Undo::RemoveCgroup(_)))
+            .collect(),
+    };
+    let text = serde_json::to_vec(&journal).map_err(|_| Errno::EINVAL)?;
+    file.write_all(&text)?;
+    Ok(file)
+}
+
+fn open_journal(path: &Path, create: bool) -> Applied<File> {
+    Ok(std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
+        .open(path)?)
+}
+
+fn try_lock(file: &File) -> Applied<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Whether the path still leads to the file: its last owner removes it with
+/// the lock held.
+fn is_still(file: &File, path: &Path) -> Applied<bool> {
+    let ours = file.metadata()?;
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes back what a journal lists. One that is cut short was written before
+/// anything was made.
+fn reclaim(journal: &str) -> Applied {
+    let Ok(journal) = serde_json::from_str::<Journal>(journal) else { return Ok(()) };
+    for undo in journal.undo.iter().rev() {
+        if let Undo::RemoveCgroup(directory) = undo {
+            let name = directory.file_name().map(|name| name.to_string_lossy().into_owned());
+            // A journal is trusted as far as its directory is; this is the rest.
+            if name.is_some_and(|name| name.starts_with("jailrun-")) {
+                remove_cgroup(directory)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `jailrun gc` has done.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Names whose remains were taken back.
+    pub reclaimed: Vec<String>,
+    /// Names that are running.
+    pub running: Vec<String>,
+}
+
+/// Takes back what killed launches have left.
+pub fn collect(directory: &Path) -> Result<Collected, Failed> {
+    let mut collected = Collected::default();
+    match std::fs::symlink_metadata(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(collected),
+        _ => check_directory(directory)?,
+    }
+    let mut journals: Vec<PathBuf> = std::fs::read_dir(directory)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    journals.sort();
+    for path in journals {
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut file = match open_journal(&path, false) {
+            Err(Failed { errno: Errno::ENOENT, .. }) => continue,
+            opened => opened?,
+        };
+        if !try_lock(&file)? {
+            collected.running.push(name);
+            continue;
+        }
+        let mut left = String::new();
+        file.read_to_string(&mut left)?;
+        reclaim(&left)?;
+        remove_journal(&path)?;
+        collected.reclaimed.push(name);
+    }
+    remove_state_directory(directory)?;
+    Ok(collected)
+}
+
+/// Makes a control group. One that is left from a killed launch whose journal
+/// is gone too is taken over: its name says whose it is.
+pub(super) fn create_cgroup(directory: &Path) -> Applied {
+    match unistd::mkdir(directory, Mode::from_bits_truncate(0o755)) {
+        Err(Errno::EEXIST) => {
+            remove_cgroup(directory)?;
+            Ok(unistd::mkdir(directory, Mode::from_bits_truncate(0o755))?)
+        }
+        made => Ok(made?),
+    }
+}
+
+/// Ends every process of a group, without a race against those that fork.
+pub(super) fn kill_cgroup(directory: &Path) -> Applied {
+    match write_file(&directory.join("cgroup.kill"), "1") {
+        Ok(()) => return Ok(()),
+        // A v1 group, or one that is gone.
+        Err(Failed { errno: Errno::ENOENT, .. }) => {}
+        Err(failed) => return Err(failed),
+    }
+    let processes = match std::fs::read_to_string(directory.join("cgroup.procs")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let frozen = directory.join("freezer.state");
+    let freeze = |state: &str| match write_file(&frozen, state) {
+        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
+        Err(failed) => Err(failed),
+    };
+    freeze("FROZEN")?;
+    for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1) {
+        match nix::sys::signal::kill(unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    freeze("THAWED")
+}
+
+/// Removes a group, ending what is in it. A process that has just died is
+/// still counted for a moment.
+pub(super) fn remove_cgroup(directory: &Path) -> Applied {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut pause = Duration::from_micros(50);
+    loop {
+        match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, directory, unistd::UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::EBUSY) if Instant::now() < deadline => kill_cgroup(directory)?,
+            Err(errno) => return Err(errno.into()),
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+fn remove_journal(path: &Path) -> Applied {
+    match unistd::unlink(path) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Removes the state directory unless another jail is in it.
+fn remove_state_directory(path: &Path) -> Applied {
+    match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, path, unistd::UnlinkatFlags::RemoveDir) {
+        Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Takes back one thing.
+pub(super) fn undo(undo: &Undo) -> Applied {
+    match undo {
+        Undo::RemoveCgroup(directory) => remove_cgroup(directory),
+        Undo::RemoveJournal(path) => remove_journal(path),
+        Undo::RemoveStateDirectory(path) => remove_state_directory(path),
+        Undo::RemoveNode { root, path } => remove_node(root, path),
+    }
+}
+
+/// Removes a mount point: an empty directory, an empty file or a link.
+fn remove_node(root: &Path, path: &Path) -> Applied {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let root = sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
+    let parent = sys::openat2(root.as_fd(), parent, libc::O_PATH | libc::O_DIRECTORY, resolve)?;
+    let removed = unistd::unlinkat(&parent, name, unistd::UnlinkatFlags::RemoveDir).or_else(|errno| match errno {
+        Errno::ENOTDIR => unistd::unlinkat(&parent, name, unistd::UnlinkatFlags::NoRemoveDir),
+        errno => Err(errno),
+    });
+    match removed {
+        Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EBUSY) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}

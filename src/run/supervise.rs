@@ -1,0 +1,356 @@
+//! Watching the jail from outside: its end, the caller's signals, its time,
+//! its memory and its terminal, all in one poll.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use super::apply::{Applied, Context};
+use super::error::{Failed, MAX_RECORD, StepFailed};
+use super::terminal::Relay;
+use super::{Cause, Ended, FORWARDED, Supervision, state};
+use crate::plan::Plan;
+use crate::plan::step::{Namespace, Step};
+use crate::sys;
+
+struct Watch<'a> {
+    plan: &'a Plan,
+    supervision: Supervision,
+    pidfd: OwnedFd,
+    has_pid_namespace: bool,
+    /// Exec has happened, or failed, when this has come to its end.
+    status: Option<OwnedFd>,
+    failure: Option<StepFailed>,
+    oom: Option<OwnedFd>,
+    socket: Option<OwnedFd>,
+    relay: Option<Relay>,
+    cause: Cause,
+    timeout_at: Option<Instant>,
+    kill_at: Option<Instant>,
+    told_to_stop: Option<Instant>,
+}
+
+/// Waits for the jail's end, which it brings about when told so.
+pub(super) fn watch(
+    plan: &Plan,
+    cx: &mut Context,
+    pid: Pid,
+    pidfd: OwnedFd,
+    socket: Option<OwnedFd>,
+) -> Result<Ended, StepFailed> {
+    let supervision = cx.supervise;
+    let mut watch = Watch {
+        plan,
+        supervision,
+        pidfd,
+        has_pid_namespace: plan.steps.iter().any(|planned| {
+            matches!(&planned.step, Step::Enter { namespaces, .. } if namespaces.contains(&Namespace::Pid))
+        }),
+        status: cx.status.take(),
+        failure: None,
+        oom: cx.oom.take(),
+        socket,
+        relay: None,
+        cause: Cause::Command,
+        timeout_at: supervision.timeout.map(|timeout| Instant::now() + timeout),
+        kill_at: None,
+        told_to_stop: None,
+    };
+    let status = watch.run(pid).map_err(|failed| {
+        // The jail must not outlive a supervisor that cannot watch it.
+        match watch.kill() {
+            Ok(()) | Err(_) => {}
+        }
+        StepFailed { step: plan.enter(), failed }
+    })?;
+    if let Some(failure) = watch.failure.take() {
+        return Err(failure);
+    }
+    watch.cause_of(status);
+    let status = match watch.cause {
+        Cause::Timeout(_) => 124,
+        _ => status,
+    };
+    Ok(Ended { status, cause: watch.cause, left: Vec::new() })
+}
+
+impl Watch<'_> {
+    fn run(&mut self, pid: Pid) -> Applied<i32> {
+        if !self.has_pid_namespace {
+            // What the command leaves behind becomes this process's to end.
+            sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
+        }
+        let signals: SigSet = FORWARDED.into_iter().collect();
+        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        loop {
+            let ready = self.wait(&signals)?;
+            if ready.signal {
+                self.take_signals(&signals)?;
+            }
+            if ready.socket {
+                self.take_terminal()?;
+            }
+            if let Some(relay) = &mut self.relay {
+                relay.pump(ready.input)?;
+            }
+            if ready.oom {
+                self.out_of_memory()?;
+            }
+            if ready.status {
+                self.read_status()?;
+            }
+            if ready.ended {
+                break;
+            }
+            self.check_time()?;
+        }
+        let status = self.reap(pid)?;
+        // What failed in the jail's last moment is still in the pipe.
+        while self.status.is_some() {
+            self.read_status()?;
+        }
+        if let Some(relay) = &mut self.relay {
+            relay.pump(false)?;
+        }
+        self.relay = None;
+        if !self.has_pid_namespace {
+            self.end_descendants()?;
+        }
+        Ok(status)
+    }
+
+    fn wait(&self, signals: &SignalFd) -> Applied<Ready> {
+        let mut fds = vec![
+            PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        let status = add(&mut fds, self.status.as_ref());
+        let oom = add(&mut fds, self.oom.as_ref());
+        let socket = add(&mut fds, self.socket.as_ref());
+        let mut input = None;
+        for (fd, flags) in self.relay.iter().flat_map(Relay::interests) {
+            if fd.as_raw_fd() == 0 {
+                input = Some(fds.len());
+            }
+            fds.push(PollFd::new(fd, flags));
+        }
+        let deadline = self.timeout_at.into_iter().chain(self.kill_at).min();
+        let timeout = match deadline {
+            None => PollTimeout::NONE,
+            Some(at) => {
+                let left = at.saturating_duration_since(Instant::now());
+                // Rounded up: waking a moment early would spin.
+                let millis = left.as_millis().saturating_add(1).min(1_000_000_000);
+                PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+            }
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Ready::default()),
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready = |index: Option<usize>| {
+            index.is_some_and(|index| fds[index].revents().is_some_and(|events| !events.is_empty()))
+        };
+        Ok(Ready {
+            ended: ready(Some(0)),
+            signal: ready(Some(1)),
+            status: ready(status),
+            oom: ready(oom),
+            socket: ready(socket),
+            input: ready(input),
+        })
+    }
+
+    fn take_signals(&mut self, signals: &SignalFd) -> Applied {
+        while let Some(info) = signals.read_signal()? {
+            let number = i32::try_from(info.ssi_signo).map_err(|_| Errno::EINVAL)?;
+            let signal = Signal::try_from(number)?;
+            if signal == Signal::SIGWINCH
+                && let Some(relay) = &self.relay
+            {
+                relay.resize();
+                continue;
+            }
+            if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
+                let now = Instant::now();
+                let again = self
+                    .told_to_stop
+                    .is_some_and(|first| now.duration_since(first) <= self.supervision.stop_grace);
+                if again {
+                    self.cause = Cause::Stopped;
+                    self.kill()?;
+                    continue;
+                }
+                self.told_to_stop = Some(now);
+                if signal == Signal::SIGTERM {
+                    self.kill_at.get_or_insert(now + self.supervision.stop_grace);
+                }
+            }
+            self.send(number)?;
+        }
+        Ok(())
+    }
+
+    fn send(&self, signal: i32) -> Applied {
+        match sys::pidfd_send_signal(self.pidfd.as_fd(), signal) {
+            // It has ended in the meantime, as poll will tell.
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Ends every process of the jail at once.
+    fn kill(&self) -> Applied {
+        self.send(libc::SIGKILL)?;
+        if !self.has_pid_namespace {
+            for directory in self.groups() {
+                state::kill_cgroup(directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Path> {
+        self.plan.steps.iter().filter_map(|planned| match &planned.step {
+            Step::CreateCgroup { directory } if !directory.ends_with("jailrun-supervisor") => {
+                Some(directory.as_path())
+            }
+            _ => None,
+        })
+    }
+
+    fn check_time(&mut self) -> Applied {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) {
+            self.kill_at = None;
+            if self.cause == Cause::Command {
+                self.cause = Cause::Stopped;
+            }
+            return self.kill();
+        }
+        if self.timeout_at.is_some_and(|at| at <= now) {
+            self.timeout_at = None;
+            self.cause = Cause::Timeout(self.supervision.timeout.unwrap_or_default());
+            self.kill_at = Some(now + self.supervision.stop_grace);
+            return self.send(self.supervision.stop_signal);
+        }
+        Ok(())
+    }
+
+    fn take_terminal(&mut self) -> Applied {
+        if let Some(socket) = self.socket.take() {
+            self.relay = Relay::receive(&socket)?;
+        }
+        Ok(())
+    }
+
+    fn out_of_memory(&mut self) -> Applied {
+        if let Some(oom) = self.oom.take() {
+            let mut counter = [0_u8; 8];
+            nix::unistd::read(&oom, &mut counter)?;
+            self.cause = Cause::OutOfMemory { peak: None, limit: None };
+            self.kill()?;
+        }
+        Ok(())
+    }
+
+    fn read_status(&mut self) -> Applied {
+        let Some(status) = &self.status else { return Ok(()) };
+        let mut record = [0_u8; MAX_RECORD];
+        match nix::unistd::read(status, &mut record) {
+            Ok(0) => self.status = None,
+            Ok(length) => self.failure = StepFailed::decode(&record[..length]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(())
+    }
+
+    fn reap(&self, pid: Pid) -> Applied<i32> {
+        loop {
+            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+                Ok(WaitStatus::Exited(_, status)) => return Ok(status),
+                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    return Err(Failed::because(errno, format!("waiting for process {pid}")));
+                }
+            }
+        }
+    }
+
+    /// Without a pid namespace, what the command has left running comes to
+    /// this process when its parent ends.
+    fn end_descendants(&self) -> Applied {
+        loop {
+            let mut any = false;
+            let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+                any = true;
+                match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+                match nix::sys::wait::waitpid(Pid::from_raw(pid), None) {
+                    Ok(_) | Err(Errno::ECHILD | Errno::EINTR) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            if !any {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Looks whether the kernel has killed for memory.
+    fn cause_of(&mut self, status: i32) {
+        let was_event = matches!(self.cause, Cause::OutOfMemory { .. });
+        if !was_event && (status == 0 || self.cause != Cause::Command) {
+            return;
+        }
+        let groups: Vec<PathBuf> = self.groups().map(Path::to_owned).collect();
+        for group in groups {
+            let number = |file: &str| {
+                std::fs::read_to_string(group.join(file)).ok().and_then(|text| text.trim().parse().ok())
+            };
+            let kills = |file: &str| {
+                std::fs::read_to_string(group.join(file)).ok().and_then(|text| {
+                    let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+                    line.trim().parse::<u64>().ok()
+                })
+            };
+            let killed = kills("memory.events").or_else(|| kills("memory.oom_control"));
+            let Some(killed) = killed else { continue };
+            if killed > 0 || was_event {
+                self.cause = Cause::OutOfMemory {
+                    peak: number("memory.peak").or_else(|| number("memory.max_usage_in_bytes")),
+                    limit: number("memory.max").or_else(|| number("memory.limit_in_bytes")),
+                };
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    ended: bool,
+    signal: bool,
+    status: bool,
+    oom: bool,
+    socket: bool,
+    input: bool,
+}
+
+/// Adds a descriptor to wait for; returns where it is.
+fn add<'a>(fds: &mut Vec<PollFd<'a>>, fd: Option<&'a OwnedFd>) -> Option<usize> {
+    fds.push(PollFd::new(fd?.as_fd(), PollFlags::POLLIN));
+    Some(fds.len() - 1)
+}
