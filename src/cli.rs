@@ -39,7 +39,7 @@ enum Command {
     Gc(Gc),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, PartialEq, Eq, Args)]
 struct Up {
     /// The unit, a TOML file, or `-` for standard input
     unit: PathBuf,
@@ -108,6 +108,9 @@ pub fn main() -> i32 {
     if let Ok(filter) = std::env::var("JAILRUN_LOG") {
         env_logger::Builder::new().parse_filters(&filter).init();
     }
+    if let Some(up) = plain_up(std::env::args_os()) {
+        return up.run();
+    }
     let is_up = std::env::args_os().nth(1).is_some_and(|verb| verb == "up");
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -129,6 +132,37 @@ pub fn main() -> i32 {
         Command::Check(check) => check.run(),
         Command::Gc(gc) => gc.run(),
     }
+}
+
+/// Reads the plainest command lines of `up` without building the whole parser,
+/// which takes as long as the clone: `up [-q] [--set KEY=VALUE]… UNIT [-- ARG…]`.
+/// Anything else is left to the parser; a test holds the two together.
+fn plain_up(arguments: impl Iterator<Item = std::ffi::OsString>) -> Option<Up> {
+    let mut arguments = arguments.skip(1).map(|argument| argument.into_string().ok());
+    if arguments.next()?? != "up" {
+        return None;
+    }
+    let mut up = Up::default();
+    let mut unit = None;
+    while let Some(argument) = arguments.next() {
+        match &*argument? {
+            "--quiet" | "-q" => up.quiet = true,
+            "--set" => {
+                let assignment = arguments.next()??;
+                if assignment.starts_with('-') {
+                    return None;
+                }
+                up.set.push(assignment);
+            }
+            "--" => {
+                up.arguments = arguments.by_ref().collect::<Option<_>>()?;
+            }
+            word if word.starts_with('-') || word.is_empty() || unit.is_some() => return None,
+            word => unit = Some(PathBuf::from(word)),
+        }
+    }
+    up.unit = unit?;
+    Some(up)
 }
 
 /// Writes a line about this program to standard error.
@@ -398,5 +432,58 @@ impl Gc {
                 1
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(words: &[&str]) -> (Option<Up>, Option<Up>) {
+        let line: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+        let plain = plain_up(line.clone().into_iter());
+        let full = match Cli::try_parse_from(line) {
+            Ok(Cli { command: Command::Up(up) }) => Some(up),
+            _ => None,
+        };
+        (plain, full)
+    }
+
+    #[test]
+    fn the_plain_reader_agrees_with_the_parser() {
+        for words in [
+            &["jailrun", "up", "a.toml"][..],
+            &["jailrun", "up", "-q", "a.toml"],
+            &["jailrun", "up", "a.toml", "--set", "x=1", "--quiet", "--set", "y="],
+            &["jailrun", "up", "a.toml", "--", "-x", "--", "y"],
+            &["jailrun", "up", "a.toml", "--"],
+        ] {
+            let (plain, full) = both(words);
+            assert!(plain.is_some(), "{words:?}");
+            assert_eq!(plain, full, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_plain_reader_leaves_the_rest_to_the_parser() {
+        for words in [
+            &["jailrun"][..],
+            &["jailrun", "up"],
+            &["jailrun", "up", "--help"],
+            &["jailrun", "up", "a.toml", "b.toml"],
+            &["jailrun", "up", "a.toml", "--dry-run"],
+            &["jailrun", "up", "a.toml", "--set"],
+            &["jailrun", "up", "--set=x=1", "a.toml"],
+            &["jailrun", "up", "-"],
+            &["jailrun", "check", "a.toml"],
+        ] {
+            assert_eq!(both(words).0, None, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_parser_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
     }
 }

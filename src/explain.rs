@@ -47,8 +47,7 @@ pub fn script(plan: &Plan, sources: &Sources) -> String {
             Origin::Always(reason) => reason.to_owned(),
         };
         let text = describe(&planned.step).replace('\n', " ");
-        writer.comment(&format!("{}. {text}  [{why}]", index + 1));
-        writer.step(&planned.step);
+        writer.step(&planned.step, &format!("{}. {text}  [{why}]", index + 1));
     }
     writer.finish()
 }
@@ -97,7 +96,7 @@ fn fragment(step: &Step) -> Fragment {
         Step::Enter { namespaces, map, cgroup, time } => {
             enter(namespaces, *map, cgroup.as_deref(), *time)
         }
-        Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("cgroup.procs"))]),
+        Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("tasks"))]),
         Step::NewSession => Prefix(vec!["setsid".to_owned()]),
         Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
         Step::JoinNamespace { namespace, path } => nsenter(*namespace, path),
@@ -434,7 +433,7 @@ impl<'a> Writer<'a> {
         self.line(&indented);
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &Step, comment: &str) {
         let opens = matches!(step, Step::OpenStream { .. } | Step::Supervise { .. });
         if opens && !self.in_subshell {
             self.in_subshell = true;
@@ -443,13 +442,15 @@ impl<'a> Writer<'a> {
         }
         let last = matches!(step, Step::Exec { .. });
         let fragment = fragment(step);
+        // Words that were collected take effect before the lines that follow.
+        if matches!(fragment, Run(_)) && self.has_prefix && !opens {
+            self.next_stage();
+        }
+        self.comment(comment);
         let is_setpriv = matches!(fragment, Setpriv(_));
         match fragment {
             Call(call) => self.comment(&format!("   no command does this: {call}")),
             Run(lines) => {
-                if self.has_prefix && !opens {
-                    self.next_stage();
-                }
                 for line in &lines {
                     self.tool(line);
                     self.line(line);

@@ -193,7 +193,16 @@ impl Host for Machine {
     fn state_directory(&self) -> PathBuf {
         let (uid, _) = self.ids();
         if uid == 0 {
-            return "/run/jailrun".into();
+            // What the journals speak of is gone after a reboot, and they
+            // should be too: where /run is on disk, another place is better.
+            // One that somebody else has taken is not.
+            let shared = Path::new("/dev/shm/jailrun-0");
+            let is_free = std::fs::symlink_metadata(shared)
+                .map_or(true, |metadata| metadata.uid() == 0 && metadata.is_dir());
+            return match sys::is_in_memory(Path::new("/run")) {
+                false if is_free && sys::is_in_memory(Path::new("/dev/shm")) => shared.to_owned(),
+                _ => "/run/jailrun".into(),
+            };
         }
         match self.variable("XDG_RUNTIME_DIR") {
             Some(directory) if directory.starts_with('/') => {

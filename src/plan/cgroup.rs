@@ -156,6 +156,10 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn groups(&mut self) -> Groups {
         let limits = &self.unit.limits;
         let wants = self.wants(limits);
+        let has_pid_namespace = self.unit.namespaces.pid.value == crate::unit::namespaces::Mode::Private;
+        if wants.is_empty() && has_pid_namespace {
+            return Groups::default();
+        }
         let mut v1: Vec<(usize, Vec<(Write, Origin)>)> = Vec::new();
         let mut v2: Vec<(&'static str, Vec<Write>, Origin)> = Vec::new();
         let layout = self.host.cgroups().clone();
@@ -207,7 +211,6 @@ impl<H: Host> Planner<'_, H> {
         {
             self.v2_group(hierarchy, &name, v2, &mut groups);
         }
-        let has_pid_namespace = self.unit.namespaces.pid.value == crate::unit::namespaces::Mode::Private;
         if !has_pid_namespace && groups.create.is_empty() {
             self.kill_group(&layout, &name, &mut groups);
         }

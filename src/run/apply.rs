@@ -146,7 +146,9 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::Enter { namespaces, map, cgroup, time } => {
             return enter(cx, namespaces, *map, cgroup.as_deref(), *time);
         }
-        Step::JoinCgroup { directory } => write_file(&directory.join("cgroup.procs"), "0")?,
+        // `tasks` and not `cgroup.procs`: to move one thread, itself, the kernel
+        // does not have to wait until no process on the system forks or exits.
+        Step::JoinCgroup { directory } => write_file(&directory.join("tasks"), "0")?,
         Step::NewSession => drop(unistd::setsid()?),
         Step::NewKeyring => match sys::new_session_keyring() {
             // A kernel without keyrings has none to share.
@@ -238,7 +240,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let fd = sys::openat2(cx.proc()?, Path::new("self/mountinfo"), libc::O_RDONLY, 0)?;
             mountinfo::verify(expected, std::fs::File::from(fd))?;
         }
-        Step::Init => init::split(cx)?,
+        Step::Init => init::split(cx, &mut |cx| super::rest(plan, index + 1, cx))?,
         Step::Terminal => terminal(cx)?,
         Step::UseStream { fd } => {
             let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
@@ -571,8 +573,16 @@ fn bind_devices(cx: &Context, names: &[&str]) -> Applied {
         let (_, major, minor) = known.ok_or(Errno::ENODEV)?;
         let tree = sys::open_tree_clone(host_device(name, (*major, *minor))?.as_fd(), false)?;
         sys::mount_setattr(tree.as_fd(), false, &attr)?;
-        make_node(dev.as_fd(), Path::new(name), NodeKind::File)?;
-        sys::move_mount(tree.as_fd(), open_below(dev.as_fd(), Path::new(name), libc::O_PATH)?.as_fd())?;
+        // The directory is jailrun's own, seen by nobody yet.
+        let mode = Mode::from_bits_truncate(0o444);
+        nix::sys::stat::mknodat(&dev, *name, nix::sys::stat::SFlag::S_IFREG, mode, 0)?;
+        let target = nix::fcntl::openat(
+            &dev,
+            *name,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        sys::move_mount(tree.as_fd(), target.as_fd())?;
     }
     Ok(())
 }

@@ -14,12 +14,16 @@ use super::apply::{Applied, Context};
 use crate::names;
 use crate::sys;
 
-/// Forks: the child goes on to become the command, this process never returns.
-pub(super) fn split(cx: &mut Context) -> Applied {
-    let Some(child) = sys::fork()? else {
-        super::apply::die_with_parent(cx)?;
-        return Ok(());
-    };
+/// Splits: `command` goes on in a new process, where it becomes the command or
+/// reports why not; this process stays as the init and never returns.
+pub(super) fn split(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32) -> Applied {
+    // Before the split: a command that ends at once must not end unnoticed. It
+    // gets the caller's mask back just before its execve.
+    SigSet::all().thread_set_mask()?;
+    let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
+        Ok(()) => command(cx),
+        Err(_) => super::FAILURE,
+    })?;
     let signals = become_init().unwrap_or_else(|_| {
         // Without them the jail could not be ended in order: end it now. The
         // pipe is closed by then, and the supervisor sees the status.
@@ -30,7 +34,6 @@ pub(super) fn split(cx: &mut Context) -> Applied {
 
 fn become_init() -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
-    SigSet::all().thread_set_mask()?;
     let fd = u32::try_from(signals.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
     if fd > 0 {
         sys::close_range(0, fd - 1, false)?;

@@ -114,6 +114,17 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
     Err(own(plan.steps.len(), Failed::from(nix::errno::Errno::ENOSYS)))
 }
 
+/// Applies the steps from `index` on, in the process that is to become the
+/// command; returns its exit status when it does not.
+fn rest(plan: &Plan, index: usize, cx: &mut Context) -> i32 {
+    for step in index..plan.steps.len() {
+        if let Err(failed) = apply::apply(plan, step, cx) {
+            report(cx, StepFailed { step, failed });
+        }
+    }
+    FAILURE
+}
+
 /// Tells the supervisor what failed in the jail, and ends this process.
 fn report(cx: &Context, failure: StepFailed) -> ! {
     if let Some(status) = &cx.status {

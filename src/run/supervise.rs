@@ -25,7 +25,7 @@ struct Watch<'a> {
     supervision: Supervision,
     pidfd: OwnedFd,
     has_pid_namespace: bool,
-    /// Exec has happened, or failed, when this has come to its end.
+    /// What failed in the jail is written here.
     status: Option<OwnedFd>,
     failure: Option<StepFailed>,
     oom: Option<OwnedFd>,
@@ -103,16 +103,14 @@ impl Watch<'_> {
             if ready.oom {
                 self.out_of_memory()?;
             }
-            if ready.status {
-                self.read_status()?;
-            }
             if ready.ended {
                 break;
             }
             self.check_time()?;
         }
         let status = self.reap(pid)?;
-        // What failed in the jail's last moment is still in the pipe.
+        // A failure of a step ends the jail: it is read when that has happened,
+        // so that a launch that works wakes this process only once.
         while self.status.is_some() {
             self.read_status()?;
         }
@@ -131,7 +129,6 @@ impl Watch<'_> {
             PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
         ];
-        let status = add(&mut fds, self.status.as_ref());
         let oom = add(&mut fds, self.oom.as_ref());
         let socket = add(&mut fds, self.socket.as_ref());
         let mut input = None;
@@ -162,7 +159,6 @@ impl Watch<'_> {
         Ok(Ready {
             ended: ready(Some(0)),
             signal: ready(Some(1)),
-            status: ready(status),
             oom: ready(oom),
             socket: ready(socket),
             input: ready(input),
@@ -343,7 +339,6 @@ impl Watch<'_> {
 struct Ready {
     ended: bool,
     signal: bool,
-    status: bool,
     oom: bool,
     socket: bool,
     input: bool,
