@@ -102,7 +102,9 @@ struct Gc {
 /// Runs the program; returns its exit status.
 pub fn main() -> i32 {
     if crate::sys::started_with_privileges() {
-        complain("jailrun refuses to run with privileges that its caller does not have (set-user-id or file capabilities)");
+        complain(
+            "jailrun refuses to run with privileges that its caller does not have (set-user-id or file capabilities)",
+        );
         return FAILURE;
     }
     if let Ok(filter) = std::env::var("JAILRUN_LOG") {
@@ -197,7 +199,8 @@ fn printable(text: &str) -> String {
 }
 
 fn report(diagnostics: &[Diagnostic], sources: &Sources, name: &str) {
-    let text = diagnostic::render(diagnostics, sources) + &diagnostic::summary(diagnostics, name) + "\n";
+    let text =
+        diagnostic::render(diagnostics, sources) + &diagnostic::summary(diagnostics, name) + "\n";
     match anstream::stderr().write_all(text.as_bytes()) {
         Ok(()) | Err(_) => {}
     }
@@ -245,7 +248,13 @@ impl Up {
         self.launch(plan, &loaded)
     }
 
-    fn dry_run(&self, loaded: &Loaded, planning: &plan::Planning, machine: &Machine, name: &str) -> i32 {
+    fn dry_run(
+        &self,
+        loaded: &Loaded,
+        planning: &plan::Planning,
+        machine: &Machine,
+        name: &str,
+    ) -> i32 {
         let settings = unit::effective(loaded);
         let dry_run = DryRun { planning, settings: &settings, sources: &loaded.sources };
         let text = if self.json {
@@ -296,7 +305,9 @@ impl Up {
 
     fn ended(&self, plan: &Plan, ended: &Ended, sources: &Sources) -> i32 {
         if self.verbose {
-            let count = |is: fn(&Step) -> usize| plan.steps.iter().map(|planned| is(&planned.step)).sum::<usize>();
+            let count = |is: fn(&Step) -> usize| {
+                plan.steps.iter().map(|planned| is(&planned.step)).sum::<usize>()
+            };
             let mounts = count(|step| match step {
                 Step::VerifyMounts { expected } => expected.len(),
                 _ => 0,
@@ -317,7 +328,9 @@ impl Up {
                 plan.name,
                 humantime::format_duration(*after)
             )),
-            Cause::Stopped if !self.quiet => complain(&format!("{}: killed, as it was told to stop", plan.name)),
+            Cause::Stopped if !self.quiet => {
+                complain(&format!("{}: killed, as it was told to stop", plan.name))
+            }
             Cause::Stopped => {}
             Cause::OutOfMemory { peak, limit } => {
                 let size = |bytes: &Option<u64>| bytes.map_or("unknown".to_owned(), human_size);
@@ -386,7 +399,8 @@ impl Check {
             let loaded = unit::load(path, &self.set, &[]);
             let mut diagnostics = loaded.diagnostics.clone();
             if let Some(unit) = &loaded.unit {
-                diagnostics.extend(plan::plan(unit, &Machine::default(), Care::Everything).diagnostics);
+                diagnostics
+                    .extend(plan::plan(unit, &Machine::default(), Care::Everything).diagnostics);
             }
             diagnostic::sort(&mut diagnostics);
             diagnostics.dedup();
@@ -421,7 +435,10 @@ impl Gc {
                         complain(&format!("{name}: taken back"));
                     }
                     if collected.reclaimed.is_empty() {
-                        complain(&format!("nothing to take back, {} running", collected.running.len()));
+                        complain(&format!(
+                            "nothing to take back, {} running",
+                            collected.running.len()
+                        ));
                     }
                 }
                 0

@@ -165,10 +165,12 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         let source = sources.get(span.source);
         let mut snippet = Snippet::source(&*source.text).path(&*source.name);
         for (span, label) in diagnostic.at.iter().filter(|(at, _)| at.source == span.source) {
-            snippet = snippet.annotation(AnnotationKind::Primary.span(span.range()).label(&**label));
+            snippet =
+                snippet.annotation(AnnotationKind::Primary.span(span.range()).label(&**label));
         }
         for (span, label) in diagnostic.context.iter().filter(|(at, _)| at.source == span.source) {
-            snippet = snippet.annotation(AnnotationKind::Context.span(span.range()).label(&**label));
+            snippet =
+                snippet.annotation(AnnotationKind::Context.span(span.range()).label(&**label));
         }
         group = group.element(snippet);
     }
@@ -182,11 +184,13 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
             groups.push(group);
             let source = sources.get(patch.span.source);
             let title = Level::HELP.secondary_title(help.unwrap_or("write this instead"));
-            groups.push(title.element(
-                Snippet::source(&*source.text).path(&*source.name).patch(
-                    annotate_snippets::Patch::new(patch.span.range(), &*patch.replacement),
+            groups.push(
+                title.element(
+                    Snippet::source(&*source.text).path(&*source.name).patch(
+                        annotate_snippets::Patch::new(patch.span.range(), &*patch.replacement),
+                    ),
                 ),
-            ));
+            );
         }
         None => {
             if let Some(help) = help {
@@ -202,18 +206,12 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
 pub fn summary(diagnostics: &[Diagnostic], name: &str) -> String {
     let (errors, warnings) = count(diagnostics);
     let mut line = String::new();
-    let plural = |count: usize, word: &str| {
-        format!("{count} {word}{}", if count == 1 { "" } else { "s" })
-    };
+    let plural =
+        |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     match (errors, warnings) {
         (0, _) => write!(line, "warning: {}", plural(warnings, "warning")),
         (_, 0) => write!(line, "error: {}", plural(errors, "error")),
-        _ => write!(
-            line,
-            "error: {} and {}",
-            plural(errors, "error"),
-            plural(warnings, "warning")
-        ),
+        _ => write!(line, "error: {} and {}", plural(errors, "error"), plural(warnings, "warning")),
     }
     .expect("writing to a String cannot fail");
     line.push_str(" in ");

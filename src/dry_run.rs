@@ -30,7 +30,9 @@ use Outlook::{Fails, Works};
 pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
     match step {
         Step::MakeStateDirectory { path } => match host.look(path) {
-            Ok(Kind::Directory) => needs(host.may_write(path), || format!("{} cannot be written", path.display())),
+            Ok(Kind::Directory) => {
+                needs(host.may_write(path), || format!("{} cannot be written", path.display()))
+            }
             Ok(_) => Fails(format!("{} is not a directory", path.display())),
             Err(_) => writable_parent(path, host),
         },
@@ -48,7 +50,9 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::EnableControllers { directory, controllers } => {
             let there = host.read(&directory.join("cgroup.controllers"), 4096).unwrap_or_default();
             let there = String::from_utf8_lossy(&there).into_owned();
-            let missing = controllers.iter().find(|name| !there.split_whitespace().any(|word| word == **name));
+            let missing = controllers
+                .iter()
+                .find(|name| !there.split_whitespace().any(|word| word == **name));
             match missing {
                 Some(name) => Fails(format!("{} does not have {name}", directory.display())),
                 None => Works,
@@ -66,9 +70,9 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::Supervise { .. } => Works,
         Step::JoinPidNamespace { path } => namespace_file(path, host),
         Step::Enter { namespaces, map, .. } => {
-            let missing = namespaces
-                .iter()
-                .find(|namespace| host.look(&Path::new("/proc/self/ns").join(namespace.file())).is_err());
+            let missing = namespaces.iter().find(|namespace| {
+                host.look(&Path::new("/proc/self/ns").join(namespace.file())).is_err()
+            });
             if let Some(namespace) = missing {
                 return Fails(format!("this kernel has no {} namespaces", namespace.file()));
             }
@@ -81,11 +85,10 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         }
         Step::JoinCgroup { .. } | Step::NewSession | Step::NewKeyring => Works,
         Step::JoinNamespace { path, .. } => namespace_file(path, host),
-        Step::NewCgroupNamespace => {
-            needs(host.look(Path::new("/proc/self/ns").join(Namespace::Cgroup.file()).as_path()).is_ok(), || {
-                "this kernel has no cgroup namespaces".to_owned()
-            })
-        }
+        Step::NewCgroupNamespace => needs(
+            host.look(Path::new("/proc/self/ns").join(Namespace::Cgroup.file()).as_path()).is_ok(),
+            || "this kernel has no cgroup namespaces".to_owned(),
+        ),
         Step::PrivateMounts { .. } | Step::SetHostname { .. } | Step::SetDomainname { .. } => Works,
         Step::LoopbackUp | Step::MountStage { .. } | Step::WriteContent { .. } => Works,
         Step::AttachRoot { source, .. } => match host.look(source) {
@@ -98,7 +101,9 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::Bind { source, .. } => {
             // What `content` writes is not there yet.
             let prepared = source.starts_with(host.state_directory());
-            needs(prepared || host.look(source).is_ok(), || format!("{} does not exist", source.display()))
+            needs(prepared || host.look(source).is_ok(), || {
+                format!("{} does not exist", source.display())
+            })
         }
         Step::BindDevices { names } => {
             let missing = names.iter().find(|name| {
@@ -124,9 +129,13 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::SetRlimit { index, hard, .. } => {
             let ceiling = host.hard_limit(names::RLIMITS[*index].number);
             let may_raise = host.capabilities() & names::CAP_SYS_RESOURCE != 0;
-            needs(may_raise || *hard <= ceiling, || format!("the caller's own hard limit is {ceiling}"))
+            needs(may_raise || *hard <= ceiling, || {
+                format!("the caller's own hard limit is {ceiling}")
+            })
         }
-        Step::LimitCapabilities { .. } | Step::SetIds { .. } | Step::SetCapabilities { .. } => Works,
+        Step::LimitCapabilities { .. } | Step::SetIds { .. } | Step::SetCapabilities { .. } => {
+            Works
+        }
         Step::ChangeDirectory { .. } | Step::NoNewPrivileges => Works,
         Step::CloseFds { keep } => match keep.iter().find(|fd| !host.is_open(**fd)) {
             Some(fd) => Fails(format!("descriptor {fd} is not open")),
@@ -226,7 +235,8 @@ impl DryRun<'_> {
 
     /// Whether the launch would work.
     pub fn would_work(&self, host: &impl Host) -> bool {
-        self.planning.plan.is_some() && self.steps(host).iter().all(|(outlook, ..)| *outlook == Works)
+        self.planning.plan.is_some()
+            && self.steps(host).iter().all(|(outlook, ..)| *outlook == Works)
     }
 
     /// The report for people, with escape sequences for `anstream`.
@@ -272,11 +282,20 @@ impl DryRun<'_> {
                 }
             };
             let text = one_line(text);
-            writeln!(out, "{:4}  {colour}{mark}{RESET}  {text}{reason}  {DIM}{origin}{RESET}", index + 1)?;
+            writeln!(
+                out,
+                "{:4}  {colour}{mark}{RESET}  {text}{reason}  {DIM}{origin}{RESET}",
+                index + 1
+            )?;
         }
         match failing {
             0 => writeln!(out, "\n{} steps; the jail `{}` would start", steps.len(), plan.name),
-            _ => writeln!(out, "\n{failing} of {} steps would fail; the jail `{}` would not start", steps.len(), plan.name),
+            _ => writeln!(
+                out,
+                "\n{failing} of {} steps would fail; the jail `{}` would not start",
+                steps.len(),
+                plan.name
+            ),
         }
     }
 

@@ -31,11 +31,13 @@ enum Fragment {
     Prefix(Vec<String>),
     /// Options of setpriv(1), joined with those of a setpriv before them.
     Setpriv(Vec<String>),
+    /// A file that stays locked on a descriptor of its own until the jail's end.
+    Lock(String),
     /// No shell equivalent: the call and its arguments.
     Call(String),
 }
 
-use Fragment::{Call, Prefix, Run, Setpriv};
+use Fragment::{Call, Lock, Prefix, Run, Setpriv};
 
 /// The script.
 pub fn script(plan: &Plan, sources: &Sources) -> String {
@@ -56,10 +58,7 @@ pub fn script(plan: &Plan, sources: &Sources) -> String {
 fn fragment(step: &Step) -> Fragment {
     match step {
         Step::MakeStateDirectory { path } => Run(vec![format!("mkdir -p -m 700 {}", quote_path(path))]),
-        Step::Journal { path } => Call(format!(
-            "flock({}, LOCK_EX|LOCK_NB) and a list of what to take back after a kill",
-            path.display()
-        )),
+        Step::Journal { path } => Lock(quote_path(path)),
         Step::MakeHostNode { root, path, kind } => Run(make_node(&quote_path(&root.join(path)), *kind)),
         Step::MakeHostLink { root, path, to } => {
             Run(vec![format!("ln -s {} {}", quote(to), quote_path(&root.join(path)))])
@@ -171,7 +170,7 @@ fn fragment(step: &Step) -> Fragment {
             Run(vec![format!("mount --rbind {target} {target}"), each_mount(&["ro"], &target)])
         }
         Step::SetPropagation { propagation } => {
-            Run(vec![format!("mount --make-r{} \"$root\"", propagation_word(*propagation))])
+            Run(vec![format!("mount --make-r{} /", propagation_word(*propagation))])
         }
         Step::ProtectRoot => Run(vec![remount(&["ro"], "\"$root\"")]),
         Step::Pivot { .. } => Run(vec![
@@ -249,8 +248,9 @@ fn undo(undo: &Undo) -> Option<String> {
         Undo::RemoveStateDirectory(path) => {
             Some(format!("rmdir --ignore-fail-on-non-empty {}", quote_path(path)))
         }
-        // The script writes none; mount points stay, as they do after a jail.
-        Undo::RemoveJournal(_) | Undo::RemoveNode { .. } => None,
+        Undo::RemoveJournal(path) => Some(format!("rm -f {}", quote_path(path))),
+        // Mount points stay, as they do after a jail.
+        Undo::RemoveNode { .. } => None,
     }
 }
 
@@ -284,7 +284,10 @@ fn enter(
         None => Prefix(words),
         // Its own process joins, so that the child is born in the group.
         Some(group) => {
-            let join = format!("'echo 0 >\"$0\" && exec \"$@\"' {}", quote_path(&group.join("cgroup.procs")));
+            let join = format!(
+                "'echo 0 >\"$0\" && exec \"$@\"' {}",
+                quote_path(&group.join("cgroup.procs"))
+            );
             let mut joined = vec!["sh".to_owned(), "-c".to_owned(), join];
             joined.append(&mut words);
             Prefix(joined)
@@ -312,13 +315,16 @@ fn new_mount(
     options: &[FsOption],
     flags: MountFlags,
 ) -> Vec<String> {
-    let mut words: Vec<String> =
-        flag_words(MountFlags { read_only: false, ..flags }).into_iter().map(str::to_owned).collect();
+    let mut words: Vec<String> = flag_words(MountFlags { read_only: false, ..flags })
+        .into_iter()
+        .map(str::to_owned)
+        .collect();
     words.extend(options.iter().map(|option| match &option.value {
         Some(value) => format!("{}={value}", option.key),
         None => option.key.to_owned(),
     }));
-    let list = if words.is_empty() { String::new() } else { format!(" -o {}", quote(&words.join(","))) };
+    let list =
+        if words.is_empty() { String::new() } else { format!(" -o {}", quote(&words.join(","))) };
     let mut lines = vec![format!("mount -t {fstype}{list} {source} {target}")];
     if flags.read_only {
         lines.push(remount(&["ro"], target));
@@ -368,7 +374,8 @@ fn quote_path(path: &Path) -> String {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b))
+    !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b))
 }
 
 /// Quotes a word for the shell.
@@ -389,6 +396,8 @@ struct Writer<'a> {
     plan: &'a Plan,
     stages: Vec<Stage>,
     free_fds: Vec<i32>,
+    /// Descriptors that hold locks.
+    locks: Vec<i32>,
     in_subshell: bool,
     /// Whether words have been collected in `$@` of this stage.
     has_prefix: bool,
@@ -413,6 +422,7 @@ impl<'a> Writer<'a> {
             plan,
             stages: vec![Stage { fd: None, lines: String::new() }],
             free_fds,
+            locks: Vec::new(),
             in_subshell: false,
             has_prefix: false,
             after_setpriv: false,
@@ -450,6 +460,13 @@ impl<'a> Writer<'a> {
         let is_setpriv = matches!(fragment, Setpriv(_));
         match fragment {
             Call(call) => self.comment(&format!("   no command does this: {call}")),
+            Lock(path) => {
+                let fd = self.free_fds.pop().unwrap_or(3);
+                self.locks.push(fd);
+                self.line(&format!("exec {fd}>>{path}"));
+                self.line(&format!("flock -n {fd}"));
+                self.comment("   jailrun also lists in it what is to be taken back after a kill");
+            }
             Run(lines) => {
                 for line in &lines {
                     self.tool(line);
@@ -492,14 +509,20 @@ impl<'a> Writer<'a> {
         // What follows the pivot in its own lines runs in the new root.
         let in_root = self.pivoted || word == "umount";
         let is_command = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if in_root && is_command && !BUILTIN.contains(&word) && !self.tools_in_root.iter().any(|tool| tool == word) {
+        if in_root
+            && is_command
+            && !BUILTIN.contains(&word)
+            && !self.tools_in_root.iter().any(|tool| tool == word)
+        {
             self.tools_in_root.push(word.to_owned());
         }
     }
 
-    /// Descriptors of the stages so far, closed.
+    /// Descriptors that the script has opened, closed.
     fn close_fds(&self) -> String {
-        self.stages.iter().filter_map(|stage| stage.fd).map(|fd| format!(" {fd}<&-")).collect()
+        let opened =
+            self.stages.iter().filter_map(|stage| stage.fd).chain(self.locks.iter().copied());
+        opened.map(|fd| format!(" {fd}<&-")).collect()
     }
 
     fn next_stage(&mut self) {
@@ -567,7 +590,8 @@ impl<'a> Writer<'a> {
             name = self.plan.name,
         );
         if let Some(at) = at {
-            writeln!(out, "export root={}", quote_path(&at)).expect("writing to a String cannot fail");
+            writeln!(out, "export root={}", quote_path(&at))
+                .expect("writing to a String cannot fail");
         }
         let undos: Vec<String> = self
             .plan
@@ -579,9 +603,11 @@ impl<'a> Writer<'a> {
         if !undos.is_empty() {
             let mut body = String::new();
             for command in &undos {
-                writeln!(body, "  {command} 2>/dev/null || :").expect("writing to a String cannot fail");
+                writeln!(body, "  {command} 2>/dev/null || :")
+                    .expect("writing to a String cannot fail");
             }
-            write!(out, "take_back() {{\n{body}}}\ntrap take_back EXIT\n").expect("writing to a String cannot fail");
+            write!(out, "take_back() {{\n{body}}}\ntrap take_back EXIT\n")
+                .expect("writing to a String cannot fail");
         }
         out.push('\n');
         out

@@ -156,7 +156,9 @@ impl Host for Machine {
             // An ordinary user can write there only when it was handed over.
             return self.may_write(&group.join("cgroup.procs")) && self.may_write(group);
         }
-        [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| sys::xattr_is_one(group, name))
+        [c"trusted.delegate", c"user.delegate"]
+            .into_iter()
+            .any(|name| sys::xattr_is_one(group, name))
     }
 
     fn device_of(&self, path: &Path) -> io::Result<(u32, u32)> {
@@ -205,9 +207,7 @@ impl Host for Machine {
             };
         }
         match self.variable("XDG_RUNTIME_DIR") {
-            Some(directory) if directory.starts_with('/') => {
-                Path::new(&directory).join("jailrun")
-            }
+            Some(directory) if directory.starts_with('/') => Path::new(&directory).join("jailrun"),
             _ => format!("/tmp/jailrun-{uid}").into(),
         }
     }
@@ -226,8 +226,9 @@ impl Host for Machine {
 
     fn is_locked(&self, path: &Path) -> bool {
         // Closing the file gives the lock back at once.
-        std::fs::File::open(path)
-            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
+        std::fs::File::open(path).is_ok_and(|file| {
+            matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+        })
     }
 
     fn page_size(&self) -> u64 {

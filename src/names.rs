@@ -112,7 +112,10 @@ pub const DANGEROUS_CAPABILITIES: &[(usize, &str)] = &[
     (17, "reads and writes I/O ports and memory"),
     (18, "walks out of a chroot"),
     (19, "reads and changes other processes"),
-    (21, "mounts, unmounts and configures the kernel: the masks and read-only mounts can be undone"),
+    (
+        21,
+        "mounts, unmounts and configures the kernel: the masks and read-only mounts can be undone",
+    ),
     (22, "reboots"),
     (24, "raises its own limits"),
     (25, "sets the host's clock"),

@@ -303,8 +303,7 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
 /// setdomainname(2).
 pub fn set_domain_name(name: &str) -> Result<()> {
     // SAFETY: pointer and length describe the string.
-    let result =
-        unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) };
+    let result = unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) };
     Errno::result(result).map(drop)
 }
 
@@ -313,7 +312,11 @@ pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
     let result = unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>())
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
     };
     Errno::result(result).map(drop)
 }
@@ -323,8 +326,7 @@ pub fn new_session_keyring() -> Result<()> {
 pub fn getcwd_is_reachable() -> Result<bool> {
     let mut buffer = [0_u8; 4096];
     // SAFETY: pointer and length describe the buffer.
-    let result =
-        unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    let result = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
     Errno::result(result).map(|_| buffer[0] == b'/')
 }
 
@@ -341,7 +343,8 @@ pub fn loopback_up() -> Result<()> {
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request outlives the call and names an interface.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    let result =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
     Errno::result(result).map(drop)
 }
 
@@ -350,9 +353,8 @@ pub fn loopback_up() -> Result<()> {
 pub fn open_terminal_peer(master: BorrowedFd<'_>) -> Result<OwnedFd> {
     let unlocked: libc::c_int = 0;
     // SAFETY: the argument points to an int that outlives the call.
-    let result = unsafe {
-        libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlocked)
-    };
+    let result =
+        unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK as _, &raw const unlocked) };
     Errno::result(result)?;
     // SAFETY: the argument is a set of open flags, not a pointer.
     let peer = unsafe {

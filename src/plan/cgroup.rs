@@ -99,7 +99,10 @@ fn find_mount(mountinfo: &str, controllers: &[&str]) -> Option<(PathBuf, PathBuf
         let (fstype, options) = (tail.next()?, tail.nth(1)?);
         let matches = match controllers {
             [] => fstype == "cgroup2",
-            _ => fstype == "cgroup" && controllers.iter().all(|c| options.split(',').any(|o| o == *c)),
+            _ => {
+                fstype == "cgroup"
+                    && controllers.iter().all(|c| options.split(',').any(|o| o == *c))
+            }
         };
         matches.then(|| (target.into(), root.into()))
     })
@@ -156,14 +159,16 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn groups(&mut self) -> Groups {
         let limits = &self.unit.limits;
         let wants = self.wants(limits);
-        let has_pid_namespace = self.unit.namespaces.pid.value == crate::unit::namespaces::Mode::Private;
+        let has_pid_namespace =
+            self.unit.namespaces.pid.value == crate::unit::namespaces::Mode::Private;
         if wants.is_empty() && has_pid_namespace {
             return Groups::default();
         }
         let mut v1: Vec<(usize, Vec<(Write, Origin)>)> = Vec::new();
         let mut v2: Vec<(&'static str, Vec<Write>, Origin)> = Vec::new();
         let layout = self.host.cgroups().clone();
-        let v2_controllers = layout.v2.as_ref().map(|v2| self.words(&v2.own.join("cgroup.controllers")));
+        let v2_controllers =
+            layout.v2.as_ref().map(|v2| self.words(&v2.own.join("cgroup.controllers")));
         for want in wants {
             let origin = match want.span {
                 Some(span) => Origin::Key(span),
@@ -173,9 +178,9 @@ impl<H: Host> Planner<'_, H> {
                 .v1
                 .iter()
                 .position(|hierarchy| hierarchy.controllers.iter().any(|c| c == want.controller));
-            let in_v2 = v2_controllers
-                .as_ref()
-                .is_some_and(|controllers| controllers.iter().any(|c| c == v2_name(want.controller)));
+            let in_v2 = v2_controllers.as_ref().is_some_and(|controllers| {
+                controllers.iter().any(|c| c == v2_name(want.controller))
+            });
             if let Some(index) = hierarchy {
                 if !self.host.may_write(&layout.v1[index].own) {
                     self.missing(want.key, want.span, Reason::NotDelegated);
@@ -220,28 +225,46 @@ impl<H: Host> Planner<'_, H> {
     /// Without a pid namespace of its own and without limits, a group is what
     /// holds the jail's processes together, so that all of them can be ended.
     fn kill_group(&self, layout: &Layout, name: &str, groups: &mut Groups) {
-        const REASON: &str = "without a pid namespace, the group is how every process of the jail is ended";
+        const REASON: &str =
+            "without a pid namespace, the group is how every process of the jail is ended";
         let origin = Origin::Always(REASON);
         if let Some(v2) = layout.v2.as_ref().filter(|v2| self.host.may_write(&v2.own)) {
             let directory = v2.own.join(name);
-            groups.create.push(Planned { step: Step::CreateCgroup { directory: directory.clone() }, origin });
+            groups.create.push(Planned {
+                step: Step::CreateCgroup { directory: directory.clone() },
+                origin,
+            });
             groups.v2 = Some(directory);
             return;
         }
-        let freezer = layout
-            .v1
-            .iter()
-            .find(|hierarchy| hierarchy.controllers.iter().any(|c| c == "freezer") && self.host.may_write(&hierarchy.own));
+        let freezer = layout.v1.iter().find(|hierarchy| {
+            hierarchy.controllers.iter().any(|c| c == "freezer")
+                && self.host.may_write(&hierarchy.own)
+        });
         if let Some(freezer) = freezer {
             let directory = freezer.own.join(name);
-            groups.create.push(Planned { step: Step::CreateCgroup { directory: directory.clone() }, origin });
+            groups.create.push(Planned {
+                step: Step::CreateCgroup { directory: directory.clone() },
+                origin,
+            });
             groups.join.push(Planned { step: Step::JoinCgroup { directory }, origin });
         }
     }
 
-    fn v1_group(&self, directory: PathBuf, parent: &Path, mut writes: Vec<(Write, Origin)>, groups: &mut Groups) {
-        let first = writes.first().map_or(Origin::Always("the group that holds the limits"), |(_, origin)| *origin);
-        groups.create.push(Planned { step: Step::CreateCgroup { directory: directory.clone() }, origin: first });
+    fn v1_group(
+        &self,
+        directory: PathBuf,
+        parent: &Path,
+        mut writes: Vec<(Write, Origin)>,
+        groups: &mut Groups,
+    ) {
+        let first = writes
+            .first()
+            .map_or(Origin::Always("the group that holds the limits"), |(_, origin)| *origin);
+        groups.create.push(Planned {
+            step: Step::CreateCgroup { directory: directory.clone() },
+            origin: first,
+        });
         // A v1 cpuset starts empty, and takes no process before both lists are set.
         if writes.iter().any(|(write, _)| write.file.starts_with("cpuset.")) {
             for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -249,7 +272,9 @@ impl<H: Host> Planner<'_, H> {
                     let inherited = self.first_line(&parent.join(file));
                     writes.push((
                         Write::new(file, inherited),
-                        Origin::Always("a v1 cpuset starts empty: what the unit leaves open is the caller's"),
+                        Origin::Always(
+                            "a v1 cpuset starts empty: what the unit leaves open is the caller's",
+                        ),
                     ));
                 }
             }
@@ -258,7 +283,11 @@ impl<H: Host> Planner<'_, H> {
             && writes.iter().any(|(write, _)| write.file == "memory.limit_in_bytes");
         for (write, origin) in writes {
             groups.create.push(Planned {
-                step: Step::SetLimit { file: directory.join(&write.file), value: write.value, expect: write.expect },
+                step: Step::SetLimit {
+                    file: directory.join(&write.file),
+                    value: write.value,
+                    expect: write.expect,
+                },
                 origin,
             });
         }
@@ -267,7 +296,9 @@ impl<H: Host> Planner<'_, H> {
                 Some(span) => Origin::Key(span),
                 None => Origin::Default("limits.oom-group"),
             };
-            groups.create.push(Planned { step: Step::KillOnOom { directory: directory.clone() }, origin });
+            groups
+                .create
+                .push(Planned { step: Step::KillOnOom { directory: directory.clone() }, origin });
         }
         groups.join.push(Planned { step: Step::JoinCgroup { directory }, origin: first });
     }
@@ -279,7 +310,8 @@ impl<H: Host> Planner<'_, H> {
         writes: Vec<(&'static str, Vec<Write>, Origin)>,
         groups: &mut Groups,
     ) {
-        let mut needed: Vec<&'static str> = writes.iter().map(|(controller, ..)| *controller).collect();
+        let mut needed: Vec<&'static str> =
+            writes.iter().map(|(controller, ..)| *controller).collect();
         needed.sort_unstable();
         needed.dedup();
         let parent = match self.v2_parent(hierarchy, &needed) {
@@ -307,17 +339,29 @@ impl<H: Host> Planner<'_, H> {
         }
         if !parent.enable.is_empty() {
             groups.create.push(always(
-                Step::EnableControllers { directory: parent.directory.clone(), controllers: parent.enable },
+                Step::EnableControllers {
+                    directory: parent.directory.clone(),
+                    controllers: parent.enable,
+                },
                 "a v2 group has the controllers that its parent hands out",
             ));
         }
         let directory = parent.directory.join(name);
-        let first = writes.first().map_or(Origin::Always("the group that holds the limits"), |(.., origin)| *origin);
-        groups.create.push(Planned { step: Step::CreateCgroup { directory: directory.clone() }, origin: first });
+        let first = writes
+            .first()
+            .map_or(Origin::Always("the group that holds the limits"), |(.., origin)| *origin);
+        groups.create.push(Planned {
+            step: Step::CreateCgroup { directory: directory.clone() },
+            origin: first,
+        });
         for (_, list, origin) in writes {
             for write in list {
                 groups.create.push(Planned {
-                    step: Step::SetLimit { file: directory.join(&write.file), value: write.value, expect: write.expect },
+                    step: Step::SetLimit {
+                        file: directory.join(&write.file),
+                        value: write.value,
+                        expect: write.expect,
+                    },
                     origin,
                 });
             }
@@ -328,10 +372,18 @@ impl<H: Host> Planner<'_, H> {
     /// Which v2 group to make the jail's group in: the caller's own where it
     /// is delegated, else the nearest above that hands out the controllers, so
     /// that the limits the caller is under hold for the jail.
-    fn v2_parent(&self, hierarchy: &Hierarchy, needed: &[&'static str]) -> Result<V2Parent, Reason> {
+    fn v2_parent(
+        &self,
+        hierarchy: &Hierarchy,
+        needed: &[&'static str],
+    ) -> Result<V2Parent, Reason> {
         let has = |directory: &Path| {
             let handed_out = self.words(&directory.join("cgroup.subtree_control"));
-            needed.iter().copied().filter(|need| !handed_out.iter().any(|c| c == need)).collect::<Vec<_>>()
+            needed
+                .iter()
+                .copied()
+                .filter(|need| !handed_out.iter().any(|c| c == need))
+                .collect::<Vec<_>>()
         };
         let own = &hierarchy.own;
         let (uid, _) = self.host.ids();
@@ -368,7 +420,11 @@ impl<H: Host> Planner<'_, H> {
             }
             let missing = has(ancestor);
             if missing.is_empty() || ancestor == hierarchy.mount {
-                return Ok(V2Parent { directory: ancestor.to_owned(), enable: missing, leaf: None });
+                return Ok(V2Parent {
+                    directory: ancestor.to_owned(),
+                    enable: missing,
+                    leaf: None,
+                });
             }
         }
         Err(Reason::NotDelegated)
@@ -394,7 +450,9 @@ impl<H: Host> Planner<'_, H> {
             return;
         };
         let diagnostic = match self.unit.limits.on_missing.value {
-            OnMissing::Error => Diagnostic::error("E0308", format!("`{short}` cannot be set on this host")),
+            OnMissing::Error => {
+                Diagnostic::error("E0308", format!("`{short}` cannot be set on this host"))
+            }
             OnMissing::Warn => Diagnostic::warning("W0004", format!("`{short}` is left out")),
             OnMissing::Skip => {
                 self.left_out.push(LeftOut { key, reason: text });
@@ -428,9 +486,9 @@ impl<H: Host> Planner<'_, H> {
             false => 0,
         };
         let at = |setting: &Option<Setting<Limit<Memory>>>| {
-            setting
-                .as_ref()
-                .and_then(|setting| Some((memory_of(setting.value.at()?, page, total), setting.span)))
+            setting.as_ref().and_then(|setting| {
+                Some((memory_of(setting.value.at()?, page, total), setting.span))
+            })
         };
         let memory = at(&limits.memory);
         if let Some((bytes, span)) = memory {
@@ -470,10 +528,13 @@ impl<H: Host> Planner<'_, H> {
                 span,
                 controller: "memory",
                 v1: match memory {
-                    Some((memory, _)) => {
-                        Ok(vec![Write::new("memory.memsw.limit_in_bytes", memory.saturating_add(bytes))])
+                    Some((memory, _)) => Ok(vec![Write::new(
+                        "memory.memsw.limit_in_bytes",
+                        memory.saturating_add(bytes),
+                    )]),
+                    None => {
+                        Err("cgroup v1 limits the sum of memory and swap: it needs `memory` too")
                     }
-                    None => Err("cgroup v1 limits the sum of memory and swap: it needs `memory` too"),
                 },
                 v2: vec![Write::new("memory.swap.max", bytes)],
             });
@@ -499,7 +560,10 @@ impl<H: Host> Planner<'_, H> {
             let period = micros(limits.cpu_period.value);
             let quota = cpu.0.saturating_mul(period) / 1000;
             // The period first: the kernel checks the quota against it.
-            let mut v1 = vec![Write::new("cpu.cfs_period_us", period), Write::new("cpu.cfs_quota_us", quota)];
+            let mut v1 = vec![
+                Write::new("cpu.cfs_period_us", period),
+                Write::new("cpu.cfs_quota_us", quota),
+            ];
             let mut v2 = vec![Write::new("cpu.max", format!("{quota} {period}"))];
             if let Some(burst) = &limits.cpu_burst {
                 v1.push(Write::new("cpu.cfs_burst_us", micros(burst.value)));
@@ -523,8 +587,20 @@ impl<H: Host> Planner<'_, H> {
             });
         }
         let sets = [
-            ("limits.cpuset", &limits.cpuset, "cpuset.cpus", "/sys/devices/system/cpu/online", "CPU"),
-            ("limits.cpuset-mems", &limits.cpuset_mems, "cpuset.mems", "/sys/devices/system/node/online", "memory node"),
+            (
+                "limits.cpuset",
+                &limits.cpuset,
+                "cpuset.cpus",
+                "/sys/devices/system/cpu/online",
+                "CPU",
+            ),
+            (
+                "limits.cpuset-mems",
+                &limits.cpuset_mems,
+                "cpuset.mems",
+                "/sys/devices/system/node/online",
+                "memory node",
+            ),
         ];
         for (key, setting, file, online, what) in sets {
             let Some(Setting { value, span }) = setting else { continue };
@@ -537,7 +613,13 @@ impl<H: Host> Planner<'_, H> {
                 continue;
             }
             let writes = vec![Write::new(file, value)];
-            wants.push(Want { key, span: *span, controller: "cpuset", v1: Ok(writes.clone()), v2: writes });
+            wants.push(Want {
+                key,
+                span: *span,
+                controller: "cpuset",
+                v1: Ok(writes.clone()),
+                v2: writes,
+            });
         }
     }
 
@@ -575,19 +657,35 @@ impl<H: Host> Planner<'_, H> {
             if !words.is_empty() {
                 v2.push(Write::new("io.max", format!("{number}{words}")));
                 if self.host.cgroups().v1.iter().any(|h| h.controllers.iter().any(|c| c == "blkio"))
-                    && (matches!(device.write_bps, Some(Limit::At(_))) || matches!(device.write_iops, Some(Limit::At(_))))
+                    && (matches!(device.write_bps, Some(Limit::At(_)))
+                        || matches!(device.write_iops, Some(Limit::At(_))))
                 {
                     self.findings.push(
-                        Diagnostic::warning("W0006", "cgroup v1 slows down direct and synchronous writes only")
-                            .at_maybe(device.path.span, "buffered writes to this device are not limited"),
+                        Diagnostic::warning(
+                            "W0006",
+                            "cgroup v1 slows down direct and synchronous writes only",
+                        )
+                        .at_maybe(
+                            device.path.span,
+                            "buffered writes to this device are not limited",
+                        ),
                     );
                 }
             }
             if let Some(weight) = device.weight {
-                v1.push(Write::new("blkio.bfq.weight_device", format!("{number} {}", bfq_weight(weight))));
+                v1.push(Write::new(
+                    "blkio.bfq.weight_device",
+                    format!("{number} {}", bfq_weight(weight)),
+                ));
                 v2.push(Write::new("io.weight", format!("{number} {weight}")));
             }
-            wants.push(Want { key: "limits.blkio.devices", span: device.path.span, controller: "blkio", v1: Ok(v1), v2 });
+            wants.push(Want {
+                key: "limits.blkio.devices",
+                span: device.path.span,
+                controller: "blkio",
+                v1: Ok(v1),
+                v2,
+            });
         }
     }
 
@@ -600,7 +698,8 @@ impl<H: Host> Planner<'_, H> {
                 continue;
             }
             let absent = |write: &Write| {
-                write.file.starts_with("blkio.bfq.weight") && self.host.look(&own.join(&write.file)).is_err()
+                write.file.starts_with("blkio.bfq.weight")
+                    && self.host.look(&own.join(&write.file)).is_err()
             };
             let spans: Vec<_> = writes
                 .iter()
@@ -621,7 +720,8 @@ impl<H: Host> Planner<'_, H> {
     fn block_device(&mut self, device: &BlkioDevice) -> Option<(u32, u32)> {
         let Setting { value: text, span } = &device.path;
         let refuse = |label: String| {
-            Diagnostic::error("E0302", format!("`{text}` does not lead to a block device")).at_maybe(*span, label)
+            Diagnostic::error("E0302", format!("`{text}` does not lead to a block device"))
+                .at_maybe(*span, label)
         };
         let number = match parse_device_number(text) {
             Some(number) => number,
@@ -649,7 +749,9 @@ impl<H: Host> Planner<'_, H> {
             }
         };
         let (major, minor) = number;
-        let Ok((sysfs, _)) = self.host.canonical(Path::new(&format!("/sys/dev/block/{major}:{minor}"))) else {
+        let Ok((sysfs, _)) =
+            self.host.canonical(Path::new(&format!("/sys/dev/block/{major}:{minor}")))
+        else {
             let label = format!("its file system has no disk behind it (device {major}:{minor})");
             self.findings.push(refuse(label));
             return None;
@@ -738,7 +840,9 @@ mod tests {
     #[test]
     fn a_container_sees_its_own_group_as_the_mounts_root() {
         let info = "30 24 0:26 /docker/abc /sys/fs/cgroup/pids ro - cgroup cgroup rw,pids\n";
-        let layout = Layout::parse("3:pids:/docker/abc/inner\n", |controllers| find_mount(info, controllers));
+        let layout = Layout::parse("3:pids:/docker/abc/inner\n", |controllers| {
+            find_mount(info, controllers)
+        });
         assert_eq!(layout.v1[0].own, Path::new("/sys/fs/cgroup/pids/inner"));
     }
 

@@ -15,11 +15,19 @@ pub fn describe(step: &Step) -> String {
         Step::MakeHostLink { root, path, to } => {
             format!("make the link {} to {to}", root.join(path).display())
         }
-        Step::CreateCgroup { directory } => format!("make the control group {}", directory.display()),
-        Step::EnableControllers { directory, controllers } => {
-            format!("hand the controllers {} out below {}", controllers.join(" "), directory.display())
+        Step::CreateCgroup { directory } => {
+            format!("make the control group {}", directory.display())
         }
-        Step::MoveSupervisor { directory } => format!("move jailrun itself into {}", directory.display()),
+        Step::EnableControllers { directory, controllers } => {
+            format!(
+                "hand the controllers {} out below {}",
+                controllers.join(" "),
+                directory.display()
+            )
+        }
+        Step::MoveSupervisor { directory } => {
+            format!("move jailrun itself into {}", directory.display())
+        }
         Step::SetLimit { file, value, .. } => format!("write {value} to {}", file.display()),
         Step::KillOnOom { directory } => {
             format!("end the whole jail when {} runs out of memory", directory.display())
@@ -36,14 +44,19 @@ pub fn describe(step: &Step) -> String {
             let grace = humantime::format_duration(*stop_grace);
             let stop = format!("{} and, {grace} later, SIGKILL", names::signal(*stop_signal));
             match timeout {
-                Some(timeout) => format!("end it after {} with {stop}", humantime::format_duration(*timeout)),
+                Some(timeout) => {
+                    format!("end it after {} with {stop}", humantime::format_duration(*timeout))
+                }
                 None => format!("let it run; what is told to stop gets {stop}"),
             }
         }
-        Step::JoinPidNamespace { path } => format!("put its first process into the pid namespace {}", path.display()),
+        Step::JoinPidNamespace { path } => {
+            format!("put its first process into the pid namespace {}", path.display())
+        }
         Step::Enter { namespaces, map, cgroup, time } => {
             let words: Vec<_> = namespaces.iter().map(|namespace| namespace.option()).collect();
-            let mut text = format!("clone its first process into new namespaces: {}", words.join(" "));
+            let mut text =
+                format!("clone its first process into new namespaces: {}", words.join(" "));
             if let Some(map) = map {
                 text.push_str(&format!("; uid {} and gid {} are root inside", map.uid, map.gid));
             }
@@ -66,24 +79,40 @@ pub fn describe(step: &Step) -> String {
         Step::JoinNamespace { namespace, path } => {
             format!("join the {} namespace {}", namespace.file(), path.display())
         }
-        Step::NewCgroupNamespace => "make its control groups the root of what it sees of them".to_owned(),
+        Step::NewCgroupNamespace => {
+            "make its control groups the root of what it sees of them".to_owned()
+        }
         Step::PrivateMounts { propagation } => {
             format!("make every mount {}", propagation_word(*propagation))
         }
         Step::SetHostname { name } => format!("set the host name to {name}"),
         Step::SetDomainname { name } => format!("set the domain name to {name}"),
         Step::LoopbackUp => "bring the loopback interface up".to_owned(),
-        Step::MountStage { at } => format!("mount memory over {} to prepare files in", at.display()),
-        Step::WriteContent { path, text } => format!("write {} bytes to {}", text.len(), path.display()),
+        Step::MountStage { at } => {
+            format!("mount memory over {} to prepare files in", at.display())
+        }
+        Step::WriteContent { path, text } => {
+            format!("write {} bytes to {}", text.len(), path.display())
+        }
         Step::AttachRoot { source, at, flags } => {
-            format!("bind {} to {} as the root{}", source.display(), at.display(), flag_text(*flags))
+            format!(
+                "bind {} to {} as the root{}",
+                source.display(),
+                at.display(),
+                flag_text(*flags)
+            )
         }
         Step::MountRoot { at, options, flags } => {
-            let size = options.iter().find(|option| option.key == "size").and_then(|option| option.value.clone());
+            let size = options
+                .iter()
+                .find(|option| option.key == "size")
+                .and_then(|option| option.value.clone());
             let size = size.map_or(String::new(), |size| format!(" of {size} bytes"));
             format!("mount memory{size} on {} as the root{}", at.display(), flag_text(*flags))
         }
-        Step::MakeNode { path, kind } => format!("make the {} {}", kind_word(*kind), path.display()),
+        Step::MakeNode { path, kind } => {
+            format!("make the {} {}", kind_word(*kind), path.display())
+        }
         Step::MakeLink { path, to } => format!("make the link {} to {to}", path.display()),
         Step::Mount { fstype, target, flags, .. } => {
             format!("mount a new {fstype} on {}{}", target.display(), flag_text(*flags))
@@ -92,7 +121,9 @@ pub fn describe(step: &Step) -> String {
             let all = if *recursive { "" } else { ", without the mounts below it," };
             format!("bind {}{all} to {}{}", source.display(), target.display(), flag_text(*flags))
         }
-        Step::BindDevices { names } => format!("bind the host's devices {} into /dev", names.join(" ")),
+        Step::BindDevices { names } => {
+            format!("bind the host's devices {} into /dev", names.join(" "))
+        }
         Step::Mask { target, kind } => {
             let by = match kind {
                 NodeKind::Directory => "an empty directory",
@@ -106,12 +137,18 @@ pub fn describe(step: &Step) -> String {
         }
         Step::ProtectRoot => "make the root read-only".to_owned(),
         Step::Pivot { at } => format!("make {} the root and detach the old one", at.display()),
-        Step::Chroot { at } => format!("enter {} with chroot, the old root staying where it is", at.display()),
+        Step::Chroot { at } => {
+            format!("enter {} with chroot, the old root staying where it is", at.display())
+        }
         Step::VerifyMounts { expected } => {
             format!("compare mountinfo with the {} planned mounts", expected.len())
         }
-        Step::Init => "stay as process 1 to reap and pass signals on; the command is its child".to_owned(),
-        Step::Terminal => "open a terminal of the jail's own as standard input, output and error".to_owned(),
+        Step::Init => {
+            "stay as process 1 to reap and pass signals on; the command is its child".to_owned()
+        }
+        Step::Terminal => {
+            "open a terminal of the jail's own as standard input, output and error".to_owned()
+        }
         Step::UseStream { fd } => format!("put the opened file in place as {}", stream_word(*fd)),
         Step::SetUmask { mask } => format!("set the umask to {mask:03o}"),
         Step::SetNice { nice } => format!("set the nice value to {nice}"),
@@ -142,7 +179,10 @@ pub fn describe(step: &Step) -> String {
                 permitted => format!("start with {}", capability_text(permitted)),
             };
             if *ambient != 0 {
-                text.push_str(&format!(", and keep {} as another user than root", capability_text(*ambient)));
+                text.push_str(&format!(
+                    ", and keep {} as another user than root",
+                    capability_text(*ambient)
+                ));
             }
             text
         }
@@ -207,7 +247,10 @@ fn capability_text(set: u64) -> String {
     if set == names::ALL_CAPABILITIES {
         return "all capabilities".to_owned();
     }
-    names::capability_words(set).map(|word| format!("CAP_{}", word.to_uppercase())).collect::<Vec<_>>().join(" ")
+    names::capability_words(set)
+        .map(|word| format!("CAP_{}", word.to_uppercase()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A resource limit as prlimit(1) writes it.
@@ -230,7 +273,8 @@ pub fn summary(steps: &[super::Planned]) -> String {
             }
             Step::MountRoot { .. } => parts.push("root in memory".to_owned()),
             Step::Enter { namespaces, map, .. } => {
-                let mut own: Vec<_> = namespaces.iter().map(|namespace| namespace.option()).collect();
+                let mut own: Vec<_> =
+                    namespaces.iter().map(|namespace| namespace.option()).collect();
                 if steps.iter().any(|planned| planned.step == Step::NewCgroupNamespace) {
                     own.push(Namespace::Cgroup.option());
                 }
@@ -240,10 +284,19 @@ pub fn summary(steps: &[super::Planned]) -> String {
                 }
             }
             Step::VerifyMounts { expected } => {
-                parts.push(format!("{} mounts", expected.iter().filter(|mount: &&ExpectedMount| mount.target.parent().is_some()).count()));
+                parts.push(format!(
+                    "{} mounts",
+                    expected
+                        .iter()
+                        .filter(|mount: &&ExpectedMount| mount.target.parent().is_some())
+                        .count()
+                ));
             }
             Step::SetLimit { file, value, .. } => {
-                let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                let name = file
+                    .file_name()
+                    .map(|name| name.to_string_lossy().into_owned())
+                    .unwrap_or_default();
                 limits.push(format!("{name} {value}"));
             }
             _ => {}

@@ -25,7 +25,9 @@ impl<H: Host> Planner<'_, H> {
     /// Lines of a file of the jail, split at colons; a reason where there are
     /// none to be had.
     fn table(&self, path: &str) -> Result<Vec<Vec<String>>, String> {
-        let reason = |error: std::io::Error| format!("`{path}` of the jail: {}", crate::unit::io_reason(&error));
+        let reason = |error: std::io::Error| {
+            format!("`{path}` of the jail: {}", crate::unit::io_reason(&error))
+        };
         let found = match self.view.walk(self.host, Path::new(path)).map_err(reason)? {
             Walk::Found(found, Kind::File { .. }) => found,
             Walk::Found(..) => return Err(format!("`{path}` of the jail is not a regular file")),

@@ -130,13 +130,12 @@ impl<'a, H: Host> Planner<'a, H> {
         // On the host. The mount points that the root lacks are known only
         // when the jail's tree has been planned: they are put in below.
         let state = self.host.state_directory();
-        self.always(Step::MakeStateDirectory { path: state.clone() }, "journals are kept there, and the root is attached there");
-        let journal = state.join(format!("{}.json", self.unit.name.value));
-        self.setting(
-            Step::Journal { path: journal },
-            &self.unit.name.clone().map(drop),
-            "name",
+        self.always(
+            Step::MakeStateDirectory { path: state.clone() },
+            "journals are kept there, and the root is attached there",
         );
+        let journal = state.join(format!("{}.json", self.unit.name.value));
+        self.setting(Step::Journal { path: journal }, &self.unit.name.clone().map(drop), "name");
         let nodes_at = self.steps.len();
         self.steps.extend(groups.create);
         self.open_streams();
@@ -149,13 +148,20 @@ impl<'a, H: Host> Planner<'a, H> {
         self.always(Step::NewKeyring, "keyrings are not part of any namespace");
         self.join_namespaces();
         if self.is_private(&self.unit.namespaces.cgroup) {
-            self.setting(Step::NewCgroupNamespace, &unspan(&self.unit.namespaces.cgroup), "namespaces.cgroup");
+            self.setting(
+                Step::NewCgroupNamespace,
+                &unspan(&self.unit.namespaces.cgroup),
+                "namespaces.cgroup",
+            );
         }
         let propagation = match self.unit.root.propagation.value {
             Propagation::Slave => Propagation::Slave,
             _ => Propagation::Private,
         };
-        self.always(Step::PrivateMounts { propagation }, "before any mount: nothing may spread to the host");
+        self.always(
+            Step::PrivateMounts { propagation },
+            "before any mount: nothing may spread to the host",
+        );
         self.names();
         if self.unit.network.value == Network::None {
             self.setting(Step::LoopbackUp, &unspan(&self.unit.network), "network.mode");
@@ -171,8 +177,12 @@ impl<'a, H: Host> Planner<'a, H> {
             Switch::Chroot => Step::Chroot { at },
         };
         self.setting(step, &unspan(switch), "root.switch");
+        self.final_propagation();
         let expected = std::mem::take(&mut self.expected);
-        self.always(Step::VerifyMounts { expected }, "what is mounted is what was planned, or nothing runs");
+        self.always(
+            Step::VerifyMounts { expected },
+            "what is mounted is what was planned, or nothing runs",
+        );
 
         // In the command's own process.
         self.init_and_terminal();

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::root::{inodes_of, option};
 use super::step::{FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
-use super::root::{inodes_of, option};
 use super::{Planner, origin};
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
@@ -91,7 +91,15 @@ impl<H: Host> Planner<'_, H> {
                     self.push(Step::WriteContent { path: file.clone(), text: text.clone() }, by);
                     if let Some(target) = self.mount_point(mount, NodeKind::File, by) {
                         let flags = MountFlags { read_only: true, ..flags(mount) };
-                        self.bind_step(file, target, false, flags, mount.propagation, by, Place::Memory);
+                        self.bind_step(
+                            file,
+                            target,
+                            false,
+                            flags,
+                            mount.propagation,
+                            by,
+                            Place::Memory,
+                        );
                     }
                 }
                 MountKind::Symlink(to) => self.symlink(mount, to, by),
@@ -126,7 +134,10 @@ impl<H: Host> Planner<'_, H> {
         let mut options = vec![
             option("mode", format!("{:o}", tmpfs.mode.0)),
             option("size", tmpfs.size.0.to_string()),
-            option("nr_inodes", tmpfs.inodes.unwrap_or_else(|| inodes_of(tmpfs.size.0)).to_string()),
+            option(
+                "nr_inodes",
+                tmpfs.inodes.unwrap_or_else(|| inodes_of(tmpfs.size.0)).to_string(),
+            ),
         ];
         let owner = match &tmpfs.user.value {
             Who::Id(id) => Some(*id),
@@ -149,11 +160,15 @@ impl<H: Host> Planner<'_, H> {
             Err(error) => {
                 let reason = crate::unit::io_reason(&error);
                 if mount.optional.value && error.kind() == std::io::ErrorKind::NotFound {
-                    self.left_out.push(LeftOut { key: "mounts", reason: format!("`{}`: {reason}", path.display()) });
+                    self.left_out.push(LeftOut {
+                        key: "mounts",
+                        reason: format!("`{}`: {reason}", path.display()),
+                    });
                     return;
                 }
-                let diagnostic = Diagnostic::error("E0301", format!("`{}` cannot be bound", path.display()))
-                    .at_maybe(span, reason);
+                let diagnostic =
+                    Diagnostic::error("E0301", format!("`{}` cannot be bound", path.display()))
+                        .at_maybe(span, reason);
                 self.find(if error.kind() == std::io::ErrorKind::NotFound {
                     diagnostic.help("`optional = true` leaves it out where it does not exist")
                 } else {
@@ -232,8 +247,11 @@ impl<H: Host> Planner<'_, H> {
         };
         if path.parent().is_none() {
             self.find(
-                Diagnostic::error("E0201", format!("`{}` leads to `/` in this root", target.display()))
-                    .at_maybe(span, "a mount over `/`"),
+                Diagnostic::error(
+                    "E0201",
+                    format!("`{}` leads to `/` in this root", target.display()),
+                )
+                .at_maybe(span, "a mount over `/`"),
             );
             return None;
         }
@@ -241,7 +259,11 @@ impl<H: Host> Planner<'_, H> {
         if let Some(kind) = found {
             let is_directory = kind == Kind::Directory;
             if is_directory != (like == NodeKind::Directory) {
-                let (have, need) = if is_directory { ("a directory", "a file") } else { ("not a directory", "a directory") };
+                let (have, need) = if is_directory {
+                    ("a directory", "a file")
+                } else {
+                    ("not a directory", "a directory")
+                };
                 self.find(
                     Diagnostic::error("E0204", format!("`{name}` of the root is {have}"))
                         .at_maybe(span, format!("what is mounted there is {need}")),
@@ -332,7 +354,10 @@ impl<H: Host> Planner<'_, H> {
             Place::Host(root) if holder.is_root && root.parent().is_some() => {
                 let path = path.strip_prefix("/").unwrap_or(&path).to_owned();
                 let message = format!("`{}` will be created", root.join(&path).display());
-                self.find(Diagnostic::warning("W0001", message).at_maybe(span, "a link in the root directory"));
+                self.find(
+                    Diagnostic::warning("W0001", message)
+                        .at_maybe(span, "a link in the root directory"),
+                );
                 let step = Step::MakeHostLink { root, path, to: to.to_owned() };
                 self.host_nodes.push(Planned { step, origin: by });
                 self.view.link(target, to);
@@ -365,9 +390,12 @@ impl<H: Host> Planner<'_, H> {
                 self.left_out.push(LeftOut { key: "mounts", reason });
             }
             Some(_) => self.find(
-                Diagnostic::error("E0204", format!("`{}` is not there to hide", mount.target.value.0.display()))
-                    .at_maybe(span, "does not exist in the root")
-                    .help("`optional = true` leaves it out"),
+                Diagnostic::error(
+                    "E0204",
+                    format!("`{}` is not there to hide", mount.target.value.0.display()),
+                )
+                .at_maybe(span, "does not exist in the root")
+                .help("`optional = true` leaves it out"),
             ),
             None => {}
         }
@@ -392,7 +420,8 @@ impl<H: Host> Planner<'_, H> {
             self.user_mount_with("cgroup2", &target, Vec::new(), read_only, by);
             return;
         }
-        let options = vec![option("mode", "755"), option("size", "1M"), option("nr_inodes", "1024")];
+        let options =
+            vec![option("mode", "755"), option("size", "1M"), option("nr_inodes", "1024")];
         let writable = MountFlags { read_only: false, ..read_only };
         self.user_mount_with("tmpfs", &target, options, writable, by);
         for hierarchy in &layout.v1 {
@@ -442,7 +471,12 @@ impl<H: Host> Planner<'_, H> {
                 && path.parent().is_some()
                 && self.is_worth_it(&path)
             {
-                self.expect(path.clone(), None, MountFlags { read_only: true, ..self.inherited(&path) }, true);
+                self.expect(
+                    path.clone(),
+                    None,
+                    MountFlags { read_only: true, ..self.inherited(&path) },
+                    true,
+                );
                 self.push(Step::ProtectPath { target: path }, by);
             }
         }
@@ -450,7 +484,13 @@ impl<H: Host> Planner<'_, H> {
 
     /// Flags of the mount that a path lies on.
     fn inherited(&self, path: &Path) -> MountFlags {
-        let none = MountFlags { read_only: false, nosuid: false, nodev: false, noexec: false, noatime: false };
+        let none = MountFlags {
+            read_only: false,
+            nosuid: false,
+            nodev: false,
+            noexec: false,
+            noatime: false,
+        };
         self.expected
             .iter()
             .filter(|mount| path.starts_with(&mount.target))
@@ -462,7 +502,8 @@ impl<H: Host> Planner<'_, H> {
     /// root has a plain directory instead, there is nothing to hide.
     fn is_worth_it(&self, path: &Path) -> bool {
         let is_default = MASKED.iter().chain(PROTECTED).any(|known| path == Path::new(known));
-        !is_default || matches!(self.view.holder(path), Some(holder) if matches!(holder.place, Place::Kernel(_)) || holder.is_root)
+        !is_default
+            || matches!(self.view.holder(path), Some(holder) if matches!(holder.place, Place::Kernel(_)) || holder.is_root)
     }
 
     fn path_list(&self, set: &PathSet, default: &[&str], with_throttle: bool) -> Vec<PathBuf> {
@@ -473,9 +514,15 @@ impl<H: Host> Planner<'_, H> {
             if with_throttle && self.host.look(&cpus.join("cpu0/thermal_throttle")).is_ok() {
                 let names = self.host.list(cpus).unwrap_or_default();
                 let is_cpu = |name: &&String| {
-                    name.strip_prefix("cpu").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+                    name.strip_prefix("cpu")
+                        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
                 };
-                list.extend(names.iter().filter(is_cpu).map(|name| cpus.join(name).join("thermal_throttle")));
+                list.extend(
+                    names
+                        .iter()
+                        .filter(is_cpu)
+                        .map(|name| cpus.join(name).join("thermal_throttle")),
+                );
             }
         }
         list.retain(|path| !set.remove.contains(path));
@@ -486,8 +533,20 @@ impl<H: Host> Planner<'_, H> {
 
 /// Controllers of cgroup v1, cgroups(7).
 const V1_CONTROLLERS: [&str; 14] = [
-    "cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "net_cls", "blkio", "perf_event",
-    "net_prio", "hugetlb", "pids", "rdma", "misc",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "memory",
+    "devices",
+    "freezer",
+    "net_cls",
+    "blkio",
+    "perf_event",
+    "net_prio",
+    "hugetlb",
+    "pids",
+    "rdma",
+    "misc",
 ];
 
 /// Flags of a mask: nothing at all can be done with it.

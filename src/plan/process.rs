@@ -78,7 +78,8 @@ impl<H: Host> Planner<'_, H> {
             namespaces.push(Namespace::Net);
         }
         let private_time = unit.namespaces.time.value == TimeMode::Private;
-        let time = private_time.then(|| unit.namespaces.time_offsets.as_ref().map(|t| t.value).unwrap_or_default());
+        let time = private_time
+            .then(|| unit.namespaces.time_offsets.as_ref().map(|t| t.value).unwrap_or_default());
         if private_time {
             namespaces.push(Namespace::Time);
         }
@@ -100,8 +101,11 @@ impl<H: Host> Planner<'_, H> {
     fn check_namespace(&mut self, path: &Path, span: Option<Span>) {
         if let Err(error) = self.host.look(path) {
             self.find(
-                Diagnostic::error("E0301", format!("the namespace `{}` cannot be joined", path.display()))
-                    .at_maybe(span, crate::unit::io_reason(&error)),
+                Diagnostic::error(
+                    "E0301",
+                    format!("the namespace `{}` cannot be joined", path.display()),
+                )
+                .at_maybe(span, crate::unit::io_reason(&error)),
             );
         }
     }
@@ -143,7 +147,8 @@ impl<H: Host> Planner<'_, H> {
             stop_signal: lifecycle.stop_signal.value.0,
             stop_grace: lifecycle.stop_grace.value,
         };
-        let span = lifecycle.timeout.span.or(lifecycle.stop_signal.span).or(lifecycle.stop_grace.span);
+        let span =
+            lifecycle.timeout.span.or(lifecycle.stop_signal.span).or(lifecycle.stop_grace.span);
         self.push(step, origin(span, "lifecycle"));
     }
 
@@ -157,7 +162,9 @@ impl<H: Host> Planner<'_, H> {
                 Stream::File(path) => (self.resolve(path), OpenMode::Truncate),
                 Stream::Append(path) => (self.resolve(path), OpenMode::Append),
             };
-            if fd == 0 && let Err(error) = self.host.look(&path) {
+            if fd == 0
+                && let Err(error) = self.host.look(&path)
+            {
                 self.find(
                     Diagnostic::error("E0301", format!("`{}` cannot be read", path.display()))
                         .at_maybe(stream.span, crate::unit::io_reason(&error)),
@@ -168,7 +175,10 @@ impl<H: Host> Planner<'_, H> {
             {
                 self.find(
                     Diagnostic::error("E0301", format!("`{}` cannot be written", path.display()))
-                        .at_maybe(stream.span, format!("its directory: {}", crate::unit::io_reason(&error))),
+                        .at_maybe(
+                            stream.span,
+                            format!("its directory: {}", crate::unit::io_reason(&error)),
+                        ),
                 );
             }
             self.setting(Step::OpenStream { fd, path, mode }, &unspan(stream), "process.stdin");
@@ -185,12 +195,8 @@ impl<H: Host> Planner<'_, H> {
 
     fn wants_terminal(&mut self) -> bool {
         let tty = &self.unit.process.tty;
-        let has_dev = self
-            .unit
-            .root
-            .api_filesystems
-            .value
-            .contains(&crate::unit::root::ApiFilesystem::Dev);
+        let has_dev =
+            self.unit.root.api_filesystems.value.contains(&crate::unit::root::ApiFilesystem::Dev);
         match tty.value {
             Tty::Never => false,
             Tty::Always if !has_dev => {
@@ -244,16 +250,23 @@ impl<H: Host> Planner<'_, H> {
         if let Some(score) = &process.oom_score_adjust {
             if score.value < 0 && !privileged(self, 24) {
                 self.find(
-                    Diagnostic::error("E0309", "a negative `oom-score-adjust` needs CAP_SYS_RESOURCE")
-                        .at_maybe(score.span, "the caller does not have it"),
+                    Diagnostic::error(
+                        "E0309",
+                        "a negative `oom-score-adjust` needs CAP_SYS_RESOURCE",
+                    )
+                    .at_maybe(score.span, "the caller does not have it"),
                 );
             }
             let step = Step::SetOomScoreAdjust { score: score.value };
             self.setting(step, &unspan(score), "process.oom-score-adjust");
         }
         if let Some(affinity) = &process.cpu_affinity {
-            let online = self.host.read(Path::new("/sys/devices/system/cpu/online"), 4096).unwrap_or_default();
-            let online = parse_id_set(String::from_utf8_lossy(&online).trim()).unwrap_or(IdSet(vec![0]));
+            let online = self
+                .host
+                .read(Path::new("/sys/devices/system/cpu/online"), 4096)
+                .unwrap_or_default();
+            let online =
+                parse_id_set(String::from_utf8_lossy(&online).trim()).unwrap_or(IdSet(vec![0]));
             if let Some(absent) = affinity.value.0.iter().find(|cpu| !online.0.contains(cpu)) {
                 self.find(
                     Diagnostic::error("E0307", format!("this host has no CPU {absent}"))
@@ -278,13 +291,20 @@ impl<H: Host> Planner<'_, H> {
             if setting.span.is_some() && !may_raise && exceeds(limit.hard, ceiling) {
                 let ceiling = ceiling.at().unwrap_or(u64::MAX);
                 self.find(
-                    Diagnostic::error("E0308", format!("`{}` is above the caller's own hard limit", name.key))
-                        .at_maybe(setting.span, format!("at most {ceiling}"))
-                        .help("raising it needs CAP_SYS_RESOURCE"),
+                    Diagnostic::error(
+                        "E0308",
+                        format!("`{}` is above the caller's own hard limit", name.key),
+                    )
+                    .at_maybe(setting.span, format!("at most {ceiling}"))
+                    .help("raising it needs CAP_SYS_RESOURCE"),
                 );
             }
             let number = |limit: Limit<u64>| limit.at().unwrap_or(u64::MAX);
-            let step = Step::SetRlimit { index: limit.index, soft: number(limit.soft), hard: number(limit.hard) };
+            let step = Step::SetRlimit {
+                index: limit.index,
+                soft: number(limit.soft),
+                hard: number(limit.hard),
+            };
             self.setting(step, &unspan(setting), "limits.rlimits.core");
         }
     }
@@ -292,7 +312,8 @@ impl<H: Host> Planner<'_, H> {
     /// A user of the jail by name, or a diagnostic.
     pub(super) fn uid_of(&mut self, name: &str, span: Option<Span>) -> Option<PasswdLine> {
         let error = |label: String| {
-            Diagnostic::error("E0303", format!("the jail has no user `{name}`")).at_maybe(span, label)
+            Diagnostic::error("E0303", format!("the jail has no user `{name}`"))
+                .at_maybe(span, label)
         };
         match self.passwd(|line| line.name == name) {
             Ok(Some(line)) => Some(line),
@@ -310,7 +331,8 @@ impl<H: Host> Planner<'_, H> {
     /// A group of the jail by name, or a diagnostic.
     pub(super) fn gid_of(&mut self, name: &str, span: Option<Span>) -> Option<u32> {
         let error = |label: String| {
-            Diagnostic::error("E0303", format!("the jail has no group `{name}`")).at_maybe(span, label)
+            Diagnostic::error("E0303", format!("the jail has no group `{name}`"))
+                .at_maybe(span, label)
         };
         match self.group(name) {
             Ok(Some(gid)) => Some(gid),
@@ -334,7 +356,9 @@ impl<H: Host> Planner<'_, H> {
             use crate::unit::root::RootKind;
             let place = match &kind.value {
                 RootKind::Host => Some(PathBuf::from("/")),
-                RootKind::Directory(path) => self.host.canonical(&self.resolve(path)).ok().map(|(path, _)| path),
+                RootKind::Directory(path) => {
+                    self.host.canonical(&self.resolve(path)).ok().map(|(path, _)| path)
+                }
                 RootKind::Tmpfs { .. } => None,
             };
             let place = place.map_or(super::view::Place::Memory, super::view::Place::Host);
@@ -342,14 +366,32 @@ impl<H: Host> Planner<'_, H> {
         }
         let process = &unit.process;
         let mut user = match &process.user.value {
-            Who::Id(0) => User { uid: 0, gid: 0, groups: Vec::new(), name: "root".into(), home: "/root".into() },
+            Who::Id(0) => User {
+                uid: 0,
+                gid: 0,
+                groups: Vec::new(),
+                name: "root".into(),
+                home: "/root".into(),
+            },
             Who::Id(id) => match self.passwd(|line| line.uid == *id) {
                 Ok(Some(line)) => from_passwd(line),
-                _ => User { uid: *id, gid: *id, groups: Vec::new(), name: id.to_string(), home: "/".into() },
+                _ => User {
+                    uid: *id,
+                    gid: *id,
+                    groups: Vec::new(),
+                    name: id.to_string(),
+                    home: "/".into(),
+                },
             },
             Who::Name(name) => match self.uid_of(name, process.user.span) {
                 Some(line) => from_passwd(line),
-                None => User { uid: 0, gid: 0, groups: Vec::new(), name: name.clone(), home: "/".into() },
+                None => User {
+                    uid: 0,
+                    gid: 0,
+                    groups: Vec::new(),
+                    name: name.clone(),
+                    home: "/".into(),
+                },
             },
         };
         if let Some(group) = &process.group {
@@ -379,15 +421,21 @@ impl<H: Host> Planner<'_, H> {
         let process = &self.unit.process;
         if user.uid != 0 {
             self.find(
-                Diagnostic::error("E0309", format!("the user {} does not exist in the jail", user.uid))
-                    .at_maybe(process.user.span, REASON)
-                    .help("run as root, or leave `user` out: root inside is the caller outside"),
+                Diagnostic::error(
+                    "E0309",
+                    format!("the user {} does not exist in the jail", user.uid),
+                )
+                .at_maybe(process.user.span, REASON)
+                .help("run as root, or leave `user` out: root inside is the caller outside"),
             );
         } else if user.gid != 0 {
             let span = process.group.as_ref().and_then(|group| group.span);
             self.find(
-                Diagnostic::error("E0309", format!("the group {} does not exist in the jail", user.gid))
-                    .at_maybe(span, REASON),
+                Diagnostic::error(
+                    "E0309",
+                    format!("the group {} does not exist in the jail", user.gid),
+                )
+                .at_maybe(span, REASON),
             );
         } else if !user.groups.is_empty() {
             self.find(
@@ -411,18 +459,29 @@ impl<H: Host> Planner<'_, H> {
             .span
             .or(process.group.as_ref().and_then(|group| group.span))
             .or(process.supplementary_groups.span);
-        self.push(Step::SetIds { uid: user.uid, gid: user.gid, groups }, origin(span, "process.user"));
+        self.push(
+            Step::SetIds { uid: user.uid, gid: user.gid, groups },
+            origin(span, "process.user"),
+        );
         // Another user than root keeps through execve what is ambient.
         let permitted = if user.uid == 0 { capabilities } else { ambient };
         self.push(Step::SetCapabilities { permitted, ambient }, by);
         let cwd = &self.unit.process.cwd;
-        self.setting(Step::ChangeDirectory { path: cwd.value.0.clone() }, &unspan(cwd), "process.cwd");
+        self.setting(
+            Step::ChangeDirectory { path: cwd.value.0.clone() },
+            &unspan(cwd),
+            "process.cwd",
+        );
         let no_new = &security.no_new_privileges;
         if no_new.value {
             self.setting(Step::NoNewPrivileges, &unspan(no_new), "security.no-new-privileges");
         }
         let pass = &self.unit.process.pass_fds;
-        self.setting(Step::CloseFds { keep: pass.value.clone() }, &unspan(pass), "process.pass-fds");
+        self.setting(
+            Step::CloseFds { keep: pass.value.clone() },
+            &unspan(pass),
+            "process.pass-fds",
+        );
     }
 
     fn warn_about_capabilities(&mut self, granted: u64) {
@@ -436,8 +495,11 @@ impl<H: Host> Planner<'_, H> {
             let in_preset = names::DEFAULT_CAPABILITIES & (1 << number) != 0;
             if granted & (1 << number) != 0 && !is_all && !in_preset {
                 self.find(
-                    Diagnostic::warning("W0003", format!("{} {what}", names::CAPABILITIES[*number]))
-                        .at_maybe(span, "granted here"),
+                    Diagnostic::warning(
+                        "W0003",
+                        format!("{} {what}", names::CAPABILITIES[*number]),
+                    )
+                    .at_maybe(span, "granted here"),
                 );
             }
         }
@@ -470,7 +532,10 @@ impl<H: Host> Planner<'_, H> {
         let term = self
             .host
             .variable("TERM")
-            .filter(|term| !term.is_empty() && term.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._+".contains(&b)))
+            .filter(|term| {
+                !term.is_empty()
+                    && term.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._+".contains(&b))
+            })
             .unwrap_or_else(|| "dumb".to_owned());
         let mut environment: Vec<(String, String)> = [
             ("PATH", DEFAULT_PATH),
@@ -481,11 +546,12 @@ impl<H: Host> Planner<'_, H> {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
-        let mut set = |name: &str, value: String| {
-            match environment.iter_mut().find(|(known, _)| known == name) {
-                Some((_, old)) => *old = value,
-                None => environment.push((name.to_owned(), value)),
-            }
+        let mut set = |name: &str, value: String| match environment
+            .iter_mut()
+            .find(|(known, _)| known == name)
+        {
+            Some((_, old)) => *old = value,
+            None => environment.push((name.to_owned(), value)),
         };
         for name in &process.env_pass {
             if let Some(value) = self.host.variable(&name.value) {
@@ -539,8 +605,9 @@ impl<H: Host> Planner<'_, H> {
                     .at_maybe(command.span, format!("it is {what}"))
             }
             None if program.contains('/') => {
-                let diagnostic = Diagnostic::error("E0304", format!("`{program}` does not exist in the jail"))
-                    .at_maybe(command.span, "no such file");
+                let diagnostic =
+                    Diagnostic::error("E0304", format!("`{program}` does not exist in the jail"))
+                        .at_maybe(command.span, "no such file");
                 match self.similar(&candidates[0]) {
                     Some(near) => diagnostic.help(format!("the jail has `{near}`")),
                     None => diagnostic,
@@ -583,9 +650,15 @@ impl<H: Host> Planner<'_, H> {
             }
             Ok(Walk::Found(..)) => {}
             _ => self.find(
-                Diagnostic::error("E0306", format!("`{}` needs `{interpreter}`, which the jail does not have", found.display()))
-                    .at_maybe(command.span, "its interpreter is missing")
-                    .note("the kernel reports this as \"no such file\", naming the program"),
+                Diagnostic::error(
+                    "E0306",
+                    format!(
+                        "`{}` needs `{interpreter}`, which the jail does not have",
+                        found.display()
+                    ),
+                )
+                .at_maybe(command.span, "its interpreter is missing")
+                .note("the kernel reports this as \"no such file\", naming the program"),
             ),
         }
     }

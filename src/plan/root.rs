@@ -14,8 +14,14 @@ use crate::unit::process::Network;
 use crate::unit::root::{ApiFilesystem, Propagation, RootKind, Switch};
 
 /// Device nodes of the host that every `/dev` has, with their numbers.
-pub(crate) const DEVICES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+pub(crate) const DEVICES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const NO_SUID_DEV: MountFlags =
     MountFlags { read_only: false, nosuid: true, nodev: true, noexec: false, noatime: false };
@@ -34,7 +40,8 @@ pub(super) fn inodes_of(bytes: u64) -> u64 {
 impl<H: Host> Planner<'_, H> {
     /// Attaches the root; returns where.
     pub(super) fn root(&mut self, state: &Path) -> PathBuf {
-        let with_content = self.unit.mounts.iter().any(|m| matches!(m.kind.value, MountKind::Content(_)));
+        let with_content =
+            self.unit.mounts.iter().any(|m| matches!(m.kind.value, MountKind::Content(_)));
         let at = if with_content {
             self.always(
                 Step::MountStage { at: state.to_owned() },
@@ -63,12 +70,18 @@ impl<H: Host> Planner<'_, H> {
                     ),
                     Ok((source, Kind::Directory)) => self.attach_root(source, &at, flags, origin),
                     Ok(_) => self.find(
-                        Diagnostic::error("E0301", format!("the root `{}` is not a directory", path.display()))
-                            .at_maybe(kind.span, "not a directory"),
+                        Diagnostic::error(
+                            "E0301",
+                            format!("the root `{}` is not a directory", path.display()),
+                        )
+                        .at_maybe(kind.span, "not a directory"),
                     ),
                     Err(error) => self.find(
-                        Diagnostic::error("E0301", format!("the root `{}` cannot be used", path.display()))
-                            .at_maybe(kind.span, crate::unit::io_reason(&error)),
+                        Diagnostic::error(
+                            "E0301",
+                            format!("the root `{}` cannot be used", path.display()),
+                        )
+                        .at_maybe(kind.span, crate::unit::io_reason(&error)),
                     ),
                 }
             }
@@ -96,20 +109,33 @@ impl<H: Host> Planner<'_, H> {
     /// What holds for the root once everything is in it.
     pub(super) fn finish_root(&mut self) {
         let root = &self.unit.root;
-        let is_memory = matches!(root.kind.as_ref().map(|kind| &kind.value), Some(RootKind::Tmpfs { .. }));
+        let is_memory =
+            matches!(root.kind.as_ref().map(|kind| &kind.value), Some(RootKind::Tmpfs { .. }));
         if is_memory && root.read_only.value {
             self.setting(Step::ProtectRoot, &unspan(&root.read_only), "root.read-only");
         }
-        if !matches!(root.propagation.value, Propagation::Private | Propagation::Slave) {
-            let propagation = root.propagation.value;
-            self.setting(Step::SetPropagation { propagation }, &unspan(&root.propagation), "root.propagation");
-        }
         if root.switch.value == Switch::Chroot {
             let caps = &self.unit.security.capabilities;
-            let diagnostic = Diagnostic::warning("W0002", "`switch = \"chroot\"` leaves the host's tree within reach")
-                .at_maybe(root.switch.span, "a process with CAP_SYS_CHROOT walks out of it");
+            let diagnostic = Diagnostic::warning(
+                "W0002",
+                "`switch = \"chroot\"` leaves the host's tree within reach",
+            )
+            .at_maybe(root.switch.span, "a process with CAP_SYS_CHROOT walks out of it");
             let granted = caps.value.0 & names::CAP_SYS_CHROOT != 0;
-            self.find(if granted { diagnostic.context(caps.span, "granted here") } else { diagnostic });
+            self.find(if granted {
+                diagnostic.context(caps.span, "granted here")
+            } else {
+                diagnostic
+            });
+        }
+    }
+
+    /// pivot_root(2) refuses a shared root: what it is to be comes after.
+    pub(super) fn final_propagation(&mut self) {
+        let propagation = &self.unit.root.propagation;
+        if matches!(propagation.value, Propagation::Shared | Propagation::Unbindable) {
+            let step = Step::SetPropagation { propagation: propagation.value };
+            self.setting(step, &unspan(propagation), "root.propagation");
         }
     }
 
@@ -167,7 +193,9 @@ impl<H: Host> Planner<'_, H> {
         let refuse = |found: &str| {
             Diagnostic::error("E0311", format!("`{name}` of the root is {found}"))
                 .at_maybe(at, "must be a directory to mount on")
-                .help(format!("replace it by a directory, or leave `{name}` out of `api-filesystems`"))
+                .help(format!(
+                    "replace it by a directory, or leave `{name}` out of `api-filesystems`"
+                ))
         };
         match self.host.look(&behind) {
             Ok(Kind::Directory) => true,
@@ -191,23 +219,31 @@ impl<H: Host> Planner<'_, H> {
         at: Option<crate::source::Span>,
         by: Origin,
     ) -> bool {
-        let Some(super::view::Holder { place: Place::Host(root), .. }) = self.view.holder(Path::new("/")) else {
+        let Some(super::view::Holder { place: Place::Host(root), .. }) =
+            self.view.holder(Path::new("/"))
+        else {
             return false;
         };
         let name = target.display();
         let is_host = root.parent().is_none();
         if is_host {
             self.find(
-                Diagnostic::error("E0204", format!("`{name}` does not exist, and the host's tree is not changed for it"))
-                    .at_maybe(at, "no such mount point")
-                    .help("mount it below `/tmp` or `/run`, or on a directory that exists"),
+                Diagnostic::error(
+                    "E0204",
+                    format!("`{name}` does not exist, and the host's tree is not changed for it"),
+                )
+                .at_maybe(at, "no such mount point")
+                .help("mount it below `/tmp` or `/run`, or on a directory that exists"),
             );
             return false;
         }
         let path = target.strip_prefix("/").unwrap_or(target).to_owned();
         self.find(
-            Diagnostic::warning("W0001", format!("`{}` will be created", root.join(&path).display()))
-                .at_maybe(at, "its mount point does not exist in the root"),
+            Diagnostic::warning(
+                "W0001",
+                format!("`{}` will be created", root.join(&path).display()),
+            )
+            .at_maybe(at, "its mount point does not exist in the root"),
         );
         self.host_nodes.push(Planned { step: Step::MakeHostNode { root, path, kind }, origin: by });
         self.view.make(target, kind);
@@ -304,8 +340,16 @@ impl<H: Host> Planner<'_, H> {
         let dev = Path::new("/dev");
         // Nothing is ever created as a device: the nodes are the host's, bound
         // one by one, so that this mount can refuse devices like every other.
-        self.memory(dev, &[("mode", "755"), ("size", "4M"), ("nr_inodes", "64k")], NO_SUID_DEV_EXEC, by);
-        self.push(Step::BindDevices { names: DEVICES.iter().map(|(name, ..)| *name).collect() }, by);
+        self.memory(
+            dev,
+            &[("mode", "755"), ("size", "4M"), ("nr_inodes", "64k")],
+            NO_SUID_DEV_EXEC,
+            by,
+        );
+        self.push(
+            Step::BindDevices { names: DEVICES.iter().map(|(name, ..)| *name).collect() },
+            by,
+        );
         for (name, ..) in DEVICES {
             let flags = MountFlags { nodev: false, ..NO_SUID_DEV_EXEC };
             self.expect(dev.join(name), None, flags, false);
@@ -332,7 +376,12 @@ impl<H: Host> Planner<'_, H> {
         let pts = directory(self, "pts");
         self.devpts(&pts, by);
         let shm = directory(self, "shm");
-        self.memory(&shm, &[("mode", "1777"), ("size", "64M"), ("nr_inodes", "64k")], NO_SUID_DEV, by);
+        self.memory(
+            &shm,
+            &[("mode", "1777"), ("size", "64M"), ("nr_inodes", "64k")],
+            NO_SUID_DEV,
+            by,
+        );
         // The queues belong to an ipc namespace: a shared one would hand out
         // the host's.
         if self.is_private(&self.unit.namespaces.ipc) {
@@ -348,7 +397,10 @@ impl<H: Host> Planner<'_, H> {
             Ok(walk) => Some(walk),
             Err(error) => {
                 let message = format!("`{}` cannot be reached in the root", path.display());
-                self.find(Diagnostic::error("E0204", message).at_maybe(at, crate::unit::io_reason(&error)));
+                self.find(
+                    Diagnostic::error("E0204", message)
+                        .at_maybe(at, crate::unit::io_reason(&error)),
+                );
                 None
             }
         }

@@ -493,7 +493,9 @@ impl Step {
             // The group it came from may hand out controllers by then.
             Self::MoveSupervisor { .. } => None,
             // The supervisor's own, gone with its process.
-            Self::OpenStream { .. } | Self::Supervise { .. } | Self::JoinPidNamespace { .. } => None,
+            Self::OpenStream { .. } | Self::Supervise { .. } | Self::JoinPidNamespace { .. } => {
+                None
+            }
             // The kernel takes back everything that lives in a namespace or a
             // process when the last process is gone.
             Self::Enter { .. }

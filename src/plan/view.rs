@@ -65,7 +65,7 @@ impl View {
     /// Adds a mount over a path without links.
     pub fn mount(&mut self, target: &Path, place: Place, read_only: bool) {
         let order = self.layers.len();
-        self.made.retain(|path, _| !path.starts_with(target) || path == target);
+        self.made.retain(|path, _| !path.starts_with(target));
         let is_root = order == 0;
         self.layers.insert(target.to_owned(), Layer { order, place, read_only, is_root });
     }
@@ -86,7 +86,11 @@ impl View {
     /// The mount that holds a path: the latest over it or one of its parents.
     pub fn holder(&self, path: &Path) -> Option<Holder> {
         let (_, layer) = self.layer(path)?;
-        Some(Holder { place: layer.place.clone(), read_only: layer.read_only, is_root: layer.is_root })
+        Some(Holder {
+            place: layer.place.clone(),
+            read_only: layer.read_only,
+            is_root: layer.is_root,
+        })
     }
 
     fn layer<'a>(&'a self, path: &'a Path) -> Option<(&'a Path, &'a Layer)> {
@@ -101,7 +105,9 @@ impl View {
         let (target, layer) = self.layer(path)?;
         let below = path.strip_prefix(target).ok()?;
         match &layer.place {
-            Place::Host(base) | Place::Kernel(base) if below.as_os_str().is_empty() => Some(base.clone()),
+            Place::Host(base) | Place::Kernel(base) if below.as_os_str().is_empty() => {
+                Some(base.clone())
+            }
             Place::Host(base) | Place::Kernel(base) => Some(base.join(below)),
             Place::Memory => None,
         }
@@ -183,7 +189,8 @@ impl View {
                 Err(error) => return Err(error),
             }
         }
-        let kind = if current.parent().is_none() { Kind::Directory } else { self.look(host, &current)? };
+        let kind =
+            if current.parent().is_none() { Kind::Directory } else { self.look(host, &current)? };
         Ok(Walk::Found(current, kind))
     }
 }

@@ -116,13 +116,15 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::MakeStateDirectory { path } => state::make_directory(path)?,
         Step::Journal { path } => cx.lock = Some(state::take_name(path, plan)?),
         Step::MakeHostNode { root, path, kind } => {
-            let root = sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
+            let root =
+                sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
             if make_node(root.as_fd(), path, *kind)? {
                 cx.made.push(index);
             }
         }
         Step::MakeHostLink { root, path, to } => {
-            let root = sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
+            let root =
+                sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
             make_link(root.as_fd(), path, to)?;
             cx.made.push(index);
         }
@@ -139,8 +141,11 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             cx.streams[slot] = Some(open_stream(path, *mode)?);
         }
         Step::Supervise { timeout, stop_signal, stop_grace } => {
-            cx.supervise =
-                super::Supervision { timeout: *timeout, stop_signal: *stop_signal, stop_grace: *stop_grace };
+            cx.supervise = super::Supervision {
+                timeout: *timeout,
+                stop_signal: *stop_signal,
+                stop_grace: *stop_grace,
+            };
         }
         Step::JoinPidNamespace { path } => join(path, Namespace::Pid)?,
         Step::Enter { namespaces, map, cgroup, time } => {
@@ -159,7 +164,8 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::NewCgroupNamespace => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?,
         Step::PrivateMounts { propagation } => {
             let root = sys::open2(Path::new("/"), libc::O_PATH, 0)?;
-            let attr = MountAttr { propagation: propagation_flag(*propagation), ..MountAttr::default() };
+            let attr =
+                MountAttr { propagation: propagation_flag(*propagation), ..MountAttr::default() };
             sys::mount_setattr(root.as_fd(), true, &attr)?;
         }
         Step::SetHostname { name } => unistd::sethostname(name)?,
@@ -274,7 +280,10 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::ChangeDirectory { path } => {
             unistd::chdir(path)?;
             if !sys::getcwd_is_reachable()? {
-                return Err(Failed::because(Errno::EXDEV, "the directory lies outside the jail's root"));
+                return Err(Failed::because(
+                    Errno::EXDEV,
+                    "the directory lies outside the jail's root",
+                ));
             }
         }
         Step::NoNewPrivileges => drop(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
@@ -313,7 +322,8 @@ fn set_limit(file: &Path, value: &str, expect: &str) -> Applied {
 /// `cgroup-v1/memory.rst`, section 10.
 fn watch_oom(directory: &Path) -> Applied<OwnedFd> {
     use nix::sys::eventfd::{EfdFlags, EventFd};
-    let event: OwnedFd = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into();
+    let event: OwnedFd =
+        EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into();
     let control = nix::fcntl::open(
         &directory.join("memory.oom_control"),
         OFlag::O_RDONLY | OFlag::O_CLOEXEC,
@@ -339,7 +349,9 @@ fn join(path: &Path, namespace: Namespace) -> Applied {
     let flag = nix::sched::CloneFlags::from_bits_retain(namespace.flag());
     nix::sched::setns(fd, flag).map_err(|errno| match errno {
         // The kernel's word for any file that is no such namespace.
-        Errno::EINVAL => Failed::because(errno, format!("the file is not a {} namespace", namespace.file())),
+        Errno::EINVAL => {
+            Failed::because(errno, format!("the file is not a {} namespace", namespace.file()))
+        }
         errno => errno.into(),
     })
 }
@@ -352,9 +364,8 @@ fn enter(
     time: Option<TimeOffsets>,
 ) -> Applied<Flow> {
     cx.proc = Some(sys::open2(Path::new("/proc"), libc::O_PATH | libc::O_DIRECTORY, 0)?);
-    let cgroup = cgroup
-        .map(|path| sys::open2(path, libc::O_PATH | libc::O_DIRECTORY, 0))
-        .transpose()?;
+    let cgroup =
+        cgroup.map(|path| sys::open2(path, libc::O_PATH | libc::O_DIRECTORY, 0)).transpose()?;
     let (alive, status) = unistd::pipe2(OFlag::O_CLOEXEC)?;
     // Clocks are set between their namespace and its first process, so that
     // one is entered by hand.
@@ -437,7 +448,11 @@ fn attributes(flags: MountFlags, propagation: Propagation) -> MountAttr {
     MountAttr {
         set: attribute_bits(flags),
         clear: if flags.noatime { sys::mount::ATTR_ATIME } else { 0 },
-        propagation: if propagation == Propagation::Private { 0 } else { propagation_flag(propagation) },
+        propagation: if propagation == Propagation::Private {
+            0
+        } else {
+            propagation_flag(propagation)
+        },
         userns_fd: 0,
     }
 }
@@ -559,7 +574,10 @@ fn host_device(name: &str, number: (u32, u32)) -> Applied<OwnedFd> {
     let is_it = metadata.file_type().is_char_device()
         && metadata.rdev() == libc::makedev(number.0, number.1);
     if !is_it {
-        return Err(Failed::because(Errno::ENODEV, format!("the host's `{}` is not that device", path.display())));
+        return Err(Failed::because(
+            Errno::ENODEV,
+            format!("the host's `{}` is not that device", path.display()),
+        ));
     }
     Ok(file.into())
 }
@@ -673,7 +691,8 @@ fn close_fds(cx: &mut Context, keep: &[i32]) -> Applied {
         sys::keep_on_exec(*fd)?;
     }
     let status = cx.status.as_ref().map(|fd| fd.as_raw_fd());
-    let mut open: Vec<u32> = keep.iter().copied().chain(status).filter_map(|fd| u32::try_from(fd).ok()).collect();
+    let mut open: Vec<u32> =
+        keep.iter().copied().chain(status).filter_map(|fd| u32::try_from(fd).ok()).collect();
     open.sort_unstable();
     let mut first = 3;
     for fd in open {
@@ -691,7 +710,8 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
         words.into_iter().map(|word| CString::new(word).map_err(|_| Errno::EINVAL.into())).collect()
     };
     let prepared = list(command.to_vec()).and_then(|arguments| {
-        let environment = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let environment =
+            environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         Ok((arguments, list(environment)?))
     });
     let (arguments, environment_text) = match prepared {
@@ -723,7 +743,10 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
             Errno::ENOENT if exists => {
                 return Failed::because(
                     Errno::ENOEXEC,
-                    format!("`{}` exists; the interpreter or loader it names does not", candidate.display()),
+                    format!(
+                        "`{}` exists; the interpreter or loader it names does not",
+                        candidate.display()
+                    ),
                 );
             }
             Errno::ENOENT | Errno::ENOTDIR => {}

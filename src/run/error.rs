@@ -112,7 +112,11 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
             "this kernel lacks the file system"
         }
         (
-            Step::Mount { .. } | Step::Bind { .. } | Step::MakeNode { .. } | Step::Mask { .. } | Step::ProtectPath { .. },
+            Step::Mount { .. }
+            | Step::Bind { .. }
+            | Step::MakeNode { .. }
+            | Step::Mask { .. }
+            | Step::ProtectPath { .. },
             Errno::ELOOP,
         ) => "a part of the path has become a symbolic link since it was checked",
         (Step::Bind { recursive: false, .. }, Errno::EINVAL) => {
@@ -124,12 +128,17 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::Pivot { .. }, Errno::EINVAL) => {
             "the host's root is an initramfs, which cannot be left by pivot_root(2)"
         }
-        (Step::CreateCgroup { .. } | Step::SetLimit { .. } | Step::JoinCgroup { .. }, Errno::EACCES | Errno::EPERM) => {
-            "the control group belongs to somebody else"
-        }
+        (
+            Step::CreateCgroup { .. } | Step::SetLimit { .. } | Step::JoinCgroup { .. },
+            Errno::EACCES | Errno::EPERM,
+        ) => "the control group belongs to somebody else",
         (Step::CreateCgroup { .. }, Errno::EROFS) => "control groups are mounted read-only here",
-        (Step::SetLimit { .. }, Errno::EINVAL | Errno::ERANGE) => "the controller does not take this value",
-        (Step::SetLimit { .. }, Errno::EBUSY) => "another setting of the group stands against this value",
+        (Step::SetLimit { .. }, Errno::EINVAL | Errno::ERANGE) => {
+            "the controller does not take this value"
+        }
+        (Step::SetLimit { .. }, Errno::EBUSY) => {
+            "another setting of the group stands against this value"
+        }
         (Step::SetLimit { .. }, Errno::ENODEV) => "the controller limits whole disks only",
         (Step::SetLimit { .. }, Errno::ENOENT) => "this kernel's controller lacks the file",
         (Step::JoinCgroup { .. }, Errno::ENOSPC) => "the cpuset has no CPU or no memory node",
@@ -137,7 +146,9 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
             "a v2 group that holds processes cannot hand out controllers"
         }
         (Step::SetRlimit { .. }, Errno::EPERM) => "raising a hard limit needs CAP_SYS_RESOURCE",
-        (Step::SetNice { .. }, Errno::EACCES | Errno::EPERM) => "a lower nice value needs CAP_SYS_NICE",
+        (Step::SetNice { .. }, Errno::EACCES | Errno::EPERM) => {
+            "a lower nice value needs CAP_SYS_NICE"
+        }
         (Step::SetOomScoreAdjust { .. }, Errno::EACCES) => "a lower score needs CAP_SYS_RESOURCE",
         (Step::SetIds { .. }, Errno::EINVAL) => "the user namespace does not map this id",
         (Step::SetIds { .. } | Step::LimitCapabilities { .. }, Errno::EPERM) => {
@@ -148,7 +159,9 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         }
         (Step::ChangeDirectory { .. }, Errno::EACCES) => "the command's user may not enter it",
         (Step::OpenStream { .. }, Errno::ENXIO) => "a FIFO that nobody reads",
-        (Step::CloseFds { .. }, Errno::EBADF) => "a descriptor of `pass-fds` is not open in the caller",
+        (Step::CloseFds { .. }, Errno::EBADF) => {
+            "a descriptor of `pass-fds` is not open in the caller"
+        }
         (Step::Exec { .. }, Errno::ENOEXEC) => "the file is no program, and has no `#!` line",
         (Step::Exec { .. }, Errno::EACCES) => {
             "it is not executable for the command's user, or lies on a mount with `noexec`"

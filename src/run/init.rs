@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal, SigSet};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -53,7 +53,8 @@ fn watch(command: Pid, signals: &SignalFd) -> i32 {
                 return status;
             }
         } else if info.ssi_pid == 0
-            && let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
+            && let Some(signal) =
+                i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
         {
             // Sent from outside the pid namespace: meant for the command. It
             // may have just ended, which the next SIGCHLD tells.

@@ -60,7 +60,8 @@ fn unescape(text: &[u8]) -> Vec<u8> {
             && let Some(digits) = tail.get(..3)
             && digits.iter().all(|digit| (b'0'..=b'7').contains(digit))
         {
-            let value = digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
+            let value =
+                digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
             out.push(value as u8);
             rest = &tail[3..];
         } else {
@@ -84,7 +85,8 @@ fn has_all(found: MountFlags, wanted: MountFlags) -> bool {
 /// but those that came with a source.
 pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
     let differs = |what: String| Failed::because(Errno::EIO, what);
-    let lines = read(file)?.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
+    let lines =
+        read(file)?.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
     let mut by_target: HashMap<&Path, Vec<&ExpectedMount>> = HashMap::with_capacity(expected.len());
     for mount in expected {
         by_target.entry(&mount.target).or_default().push(mount);
@@ -109,7 +111,10 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
                 if let Some(fstype) = mount.fstype
                     && fstype != line.fstype
                 {
-                    return Err(differs(format!("`{name}` is {} instead of {fstype}", line.fstype)));
+                    return Err(differs(format!(
+                        "`{name}` is {} instead of {fstype}",
+                        line.fstype
+                    )));
                 }
                 mount.flags
             }
@@ -128,7 +133,9 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
                 };
                 match holder.filter(|mount| mount.recursive) {
                     Some(mount) => mount.flags,
-                    None => return Err(differs(format!("`{name}` is mounted, and was not planned"))),
+                    None => {
+                        return Err(differs(format!("`{name}` is mounted, and was not planned")));
+                    }
                 }
             }
         };
@@ -180,7 +187,10 @@ mod tests {
     fn a_mount_too_many_too_few_or_too_open_does_not() {
         let root = expected("/", None, false);
         let more = format!("{ROOT}2 1 0:1 / /a rw - tmpfs tmpfs rw\n");
-        assert_eq!(check(&[root.clone()], &more), Err("`/a` is mounted, and was not planned".to_owned()));
+        assert_eq!(
+            check(&[root.clone()], &more),
+            Err("`/a` is mounted, and was not planned".to_owned())
+        );
         let two = [root.clone(), expected("/a", None, false)];
         assert_eq!(check(&two, ROOT), Err("`/a` was planned, and is not mounted".to_owned()));
         assert_eq!(check(&two, &more), Err("`/a` lacks a flag that was planned".to_owned()));
@@ -201,7 +211,8 @@ mod tests {
     fn what_lies_below_a_planned_mount_is_not_taken_for_it() {
         let root = expected("/", None, true);
         let over = expected("/proc", Some("proc"), false);
-        let text = format!("{ROOT}2 1 0:1 / /proc ro - autofs a rw\n3 2 0:2 / /proc ro - proc proc rw\n");
+        let text =
+            format!("{ROOT}2 1 0:1 / /proc ro - autofs a rw\n3 2 0:2 / /proc ro - proc proc rw\n");
         assert_eq!(check(&[root, over], &text), Ok(()));
     }
 

@@ -47,7 +47,10 @@ fn check_directory(path: &Path) -> Applied {
         return Err(Failed::because(Errno::ENOTDIR, "something else is in its place"));
     }
     if metadata.uid() != unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-        return Err(Failed::because(Errno::EPERM, "it belongs to somebody else, or is open to others"));
+        return Err(Failed::because(
+            Errno::EPERM,
+            "it belongs to somebody else, or is open to others",
+        ));
     }
     Ok(())
 }
@@ -165,7 +168,8 @@ pub fn collect(directory: &Path) -> Result<Collected, Failed> {
         .collect();
     journals.sort();
     for path in journals {
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let mut file = match open_journal(&path, false) {
             Err(Failed { errno: Errno::ENOENT, .. }) => continue,
             opened => opened?,
@@ -215,7 +219,8 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
         Err(failed) => Err(failed),
     };
     freeze("FROZEN")?;
-    for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1) {
+    for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1)
+    {
         match nix::sys::signal::kill(unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(errno.into()),
@@ -230,7 +235,11 @@ pub(super) fn remove_cgroup(directory: &Path) -> Applied {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut pause = Duration::from_micros(50);
     loop {
-        match nix::unistd::unlinkat(nix::fcntl::AT_FDCWD, directory, unistd::UnlinkatFlags::RemoveDir) {
+        match nix::unistd::unlinkat(
+            nix::fcntl::AT_FDCWD,
+            directory,
+            unistd::UnlinkatFlags::RemoveDir,
+        ) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
             Err(Errno::EBUSY) if Instant::now() < deadline => kill_cgroup(directory)?,
             Err(errno) => return Err(errno.into()),
@@ -272,10 +281,15 @@ fn remove_node(root: &Path, path: &Path) -> Applied {
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
     let parent = sys::openat2(root.as_fd(), parent, libc::O_PATH | libc::O_DIRECTORY, resolve)?;
-    let removed = unistd::unlinkat(&parent, name, unistd::UnlinkatFlags::RemoveDir).or_else(|errno| match errno {
-        Errno::ENOTDIR => unistd::unlinkat(&parent, name, unistd::UnlinkatFlags::NoRemoveDir),
-        errno => Err(errno),
-    });
+    let removed =
+        unistd::unlinkat(&parent, name, unistd::UnlinkatFlags::RemoveDir).or_else(|errno| {
+            match errno {
+                Errno::ENOTDIR => {
+                    unistd::unlinkat(&parent, name, unistd::UnlinkatFlags::NoRemoveDir)
+                }
+                errno => Err(errno),
+            }
+        });
     match removed {
         Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EBUSY) => Ok(()),
         Err(errno) => Err(errno.into()),

@@ -88,7 +88,8 @@ impl Watch<'_> {
             sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
         }
         let signals: SigSet = FORWARDED.into_iter().collect();
-        let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let signals =
+            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         loop {
             let ready = self.wait(&signals)?;
             if ready.signal {
@@ -145,7 +146,8 @@ impl Watch<'_> {
                 let left = at.saturating_duration_since(Instant::now());
                 // Rounded up: waking a moment early would spin.
                 let millis = left.as_millis().saturating_add(1).min(1_000_000_000);
-                PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+                PollTimeout::try_from(i32::try_from(millis).unwrap_or(i32::MAX))
+                    .unwrap_or(PollTimeout::MAX)
             }
         };
         match poll(&mut fds, timeout) {
@@ -288,7 +290,8 @@ impl Watch<'_> {
     fn end_descendants(&self) -> Applied {
         loop {
             let mut any = false;
-            let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+            let children =
+                std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
             for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
                 any = true;
                 match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
@@ -315,7 +318,9 @@ impl Watch<'_> {
         let groups: Vec<PathBuf> = self.groups().map(Path::to_owned).collect();
         for group in groups {
             let number = |file: &str| {
-                std::fs::read_to_string(group.join(file)).ok().and_then(|text| text.trim().parse().ok())
+                std::fs::read_to_string(group.join(file))
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok())
             };
             let kills = |file: &str| {
                 std::fs::read_to_string(group.join(file)).ok().and_then(|text| {

@@ -41,7 +41,8 @@ impl Relay {
             _ => None,
         });
         let Some(master) = received.map(sys::own) else { return Ok(None) };
-        let mut relay = Self { master, before: None, pending: Vec::new(), input_open: true, open: true };
+        let mut relay =
+            Self { master, before: None, pending: Vec::new(), input_open: true, open: true };
         relay.start()?;
         Ok(Some(relay))
     }

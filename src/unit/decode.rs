@@ -68,10 +68,8 @@ impl Context<'_> {
     /// Reports a value of the wrong type.
     pub fn wrong_type(self, node: &Node, expected: &str) {
         self.findings.push(
-            Diagnostic::error("E0102", format!("`{}` takes {expected}", self.key)).at(
-                node.span,
-                format!("found {}", node.value.type_name()),
-            ),
+            Diagnostic::error("E0102", format!("`{}` takes {expected}", self.key))
+                .at(node.span, format!("found {}", node.value.type_name())),
         );
     }
 

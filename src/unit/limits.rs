@@ -167,7 +167,10 @@ pub fn exceeds(limit: Limit<u64>, other: Limit<u64>) -> bool {
 impl FromNode for BlkioDevice {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let Value::Table(table) = &node.value else {
-            cx.wrong_type(node, "a list of tables such as { path = \"/dev/sda\", read-bps = \"10M\" }");
+            cx.wrong_type(
+                node,
+                "a list of tables such as { path = \"/dev/sda\", read-bps = \"10M\" }",
+            );
             return None;
         };
         let mut path = None;
@@ -195,22 +198,38 @@ impl FromNode for BlkioDevice {
                         .map(|path| (path.0.to_string_lossy().into_owned(), node.span));
                     path.is_some()
                 }
-                "read-bps" => { device.read_bps = rate(FromNode::from_node(node, cx)); device.read_bps.is_some() }
-                "write-bps" => { device.write_bps = rate(FromNode::from_node(node, cx)); device.write_bps.is_some() }
-                "read-iops" => { device.read_iops = FromNode::from_node(node, cx); device.read_iops.is_some() }
-                "write-iops" => { device.write_iops = FromNode::from_node(node, cx); device.write_iops.is_some() }
+                "read-bps" => {
+                    device.read_bps = rate(FromNode::from_node(node, cx));
+                    device.read_bps.is_some()
+                }
+                "write-bps" => {
+                    device.write_bps = rate(FromNode::from_node(node, cx));
+                    device.write_bps.is_some()
+                }
+                "read-iops" => {
+                    device.read_iops = FromNode::from_node(node, cx);
+                    device.read_iops.is_some()
+                }
+                "write-iops" => {
+                    device.write_iops = FromNode::from_node(node, cx);
+                    device.write_iops.is_some()
+                }
                 "weight" => {
-                    device.weight = Bounded::<1, 10_000>::from_node(node, cx).map(|weight| weight.0.unsigned_abs());
+                    device.weight = Bounded::<1, 10_000>::from_node(node, cx)
+                        .map(|weight| weight.0.unsigned_abs());
                     device.weight.is_some()
                 }
                 other => {
-                    let known = ["path", "read-bps", "write-bps", "read-iops", "write-iops", "weight"];
-                    let diagnostic = Diagnostic::error("E0101", format!("unknown key `{other}` of a device"));
+                    let known =
+                        ["path", "read-bps", "write-bps", "read-iops", "write-iops", "weight"];
+                    let diagnostic =
+                        Diagnostic::error("E0101", format!("unknown key `{other}` of a device"));
                     cx.findings.push(match super::decode::nearest(other, known.into_iter()) {
                         Some(near) => diagnostic
                             .at(entry.key_span, format!("did you mean `{near}`?"))
                             .patch(entry.key_span, near),
-                        None => diagnostic.at(entry.key_span, format!("expected one of {}", known.join(", "))),
+                        None => diagnostic
+                            .at(entry.key_span, format!("expected one of {}", known.join(", "))),
                     });
                     false
                 }
@@ -221,7 +240,10 @@ impl FromNode for BlkioDevice {
             Some((text, span)) => device.path = Setting { value: text, span: Some(span) },
             None => {
                 if table.get("path").is_none() {
-                    cx.findings.push(Diagnostic::error("E0104", "a device without `path`").at(node.span, "which one?"));
+                    cx.findings.push(
+                        Diagnostic::error("E0104", "a device without `path`")
+                            .at(node.span, "which one?"),
+                    );
                 }
                 return None;
             }
@@ -235,17 +257,24 @@ impl Limits {
     pub fn read(reader: &Reader<'_>, findings: &Findings) -> Self {
         let weight = reader.get::<Bounded<1, 10_000>>("cpu-weight");
         let shares = reader.get::<Bounded<2, 262_144>>("cpu-shares");
-        if let (Some(weight), Some(shares)) = (reader.entry("cpu-weight"), reader.entry("cpu-shares")) {
+        if let (Some(weight), Some(shares)) =
+            (reader.entry("cpu-weight"), reader.entry("cpu-shares"))
+        {
             findings.push(
-                Diagnostic::error("E0105", "`cpu-weight` and `cpu-shares` say the same thing twice")
-                    .at(shares.key_span, "in cgroup v1's measure")
-                    .context(Some(weight.key_span), "in cgroup v2's measure")
-                    .help("keep one of them"),
+                Diagnostic::error(
+                    "E0105",
+                    "`cpu-weight` and `cpu-shares` say the same thing twice",
+                )
+                .at(shares.key_span, "in cgroup v1's measure")
+                .context(Some(weight.key_span), "in cgroup v2's measure")
+                .help("keep one of them"),
             );
         }
         let cpu_weight = weight
             .map(|weight| weight.map(|weight| CpuWeight::Weight(weight.0.unsigned_abs())))
-            .or_else(|| shares.map(|shares| shares.map(|shares| CpuWeight::Shares(shares.0.unsigned_abs()))));
+            .or_else(|| {
+                shares.map(|shares| shares.map(|shares| CpuWeight::Shares(shares.0.unsigned_abs())))
+            });
         let limits = Self {
             memory: reader.get("memory"),
             memory_high: reader.get("memory-high"),
@@ -274,7 +303,9 @@ impl Limits {
             _ => None,
         };
         let memory = bytes(&self.memory);
-        for (name, lower) in [("memory-high", bytes(&self.memory_high)), ("memory-low", bytes(&self.memory_low))] {
+        for (name, lower) in
+            [("memory-high", bytes(&self.memory_high)), ("memory-low", bytes(&self.memory_low))]
+        {
             if let (Some((memory, memory_at)), Some((lower, lower_at))) = (memory, lower)
                 && lower > memory
             {
@@ -294,22 +325,29 @@ impl Limits {
         }
         if let Setting { value: Limit::At(0), span } = self.pids {
             findings.push(
-                Diagnostic::error("E0203", "`pids = 0` leaves no room for the command").at_maybe(span, "at least 1"),
+                Diagnostic::error("E0203", "`pids = 0` leaves no room for the command")
+                    .at_maybe(span, "at least 1"),
             );
         }
         let period = self.cpu_period.value;
         if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&period) {
             findings.push(
-                Diagnostic::error("E0103", "`cpu-period` is from 1ms to 1s").at_maybe(self.cpu_period.span, "out of range"),
+                Diagnostic::error("E0103", "`cpu-period` is from 1ms to 1s")
+                    .at_maybe(self.cpu_period.span, "out of range"),
             );
         }
         if let Some(Setting { value: Limit::At(cpu), span }) = self.cpu {
-            let quota = Duration::from_micros(cpu.0 * u64::try_from(period.as_micros()).unwrap_or(u64::MAX) / 1000);
+            let quota = Duration::from_micros(
+                cpu.0 * u64::try_from(period.as_micros()).unwrap_or(u64::MAX) / 1000,
+            );
             if quota < Duration::from_millis(1) {
                 findings.push(
-                    Diagnostic::error("E0103", "`cpu` is less than the kernel's smallest quota of 1ms per period")
-                        .at_maybe(span, "too small")
-                        .help("a longer `cpu-period` allows a smaller share"),
+                    Diagnostic::error(
+                        "E0103",
+                        "`cpu` is less than the kernel's smallest quota of 1ms per period",
+                    )
+                    .at_maybe(span, "too small")
+                    .help("a longer `cpu-period` allows a smaller share"),
                 );
             }
             if let Some(burst) = &self.cpu_burst
@@ -317,13 +355,17 @@ impl Limits {
             {
                 findings.push(
                     Diagnostic::error("E0203", "`cpu-burst` is above the quota")
-                        .at_maybe(burst.span, format!("at most {}", humantime::format_duration(quota)))
+                        .at_maybe(
+                            burst.span,
+                            format!("at most {}", humantime::format_duration(quota)),
+                        )
                         .context(span, "the quota comes from here"),
                 );
             }
         } else if let Some(burst) = &self.cpu_burst {
             findings.push(
-                Diagnostic::error("E0106", "`cpu-burst` needs `cpu`").at_maybe(burst.span, "there is no quota to exceed"),
+                Diagnostic::error("E0106", "`cpu-burst` needs `cpu`")
+                    .at_maybe(burst.span, "there is no quota to exceed"),
             );
         }
     }

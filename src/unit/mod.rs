@@ -190,7 +190,8 @@ fn append_arguments(unit: &mut Unit, arguments: &[String], findings: &Findings, 
     if let Some(Setting { value, span }) = &unit.process.command
         && value.first().is_none_or(String::is_empty)
     {
-        findings.push(Diagnostic::error("E0103", "`command` is empty").at_maybe(*span, "no program"));
+        findings
+            .push(Diagnostic::error("E0103", "`command` is empty").at_maybe(*span, "no program"));
     }
 }
 
@@ -233,8 +234,7 @@ pub fn is_name(text: &str) -> bool {
         && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-')
 }
 
-const NAME_RULE: &str =
-    "names are lower-case letters, digits, `.` and `-`, start with a letter or digit, and have at most 63 characters";
+const NAME_RULE: &str = "names are lower-case letters, digits, `.` and `-`, start with a letter or digit, and have at most 63 characters";
 
 fn read_name(top: &Reader<'_>, stem: &str, whole: Span) -> Setting<String> {
     if let Some(entry) = top.entry("name") {
@@ -282,8 +282,11 @@ fn read_host_name(top: &Reader<'_>, key: &str) -> Option<Setting<String>> {
         && setting.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     if !fits {
         top.findings().push(
-            Diagnostic::error("E0103", format!("`{}` is not a host name", setting.value.escape_debug()))
-                .at_maybe(setting.span, "letters, digits, `-` and `.`, at most 64"),
+            Diagnostic::error(
+                "E0103",
+                format!("`{}` is not a host name", setting.value.escape_debug()),
+            )
+            .at_maybe(setting.span, "letters, digits, `-` and `.`, at most 64"),
         );
         return None;
     }
@@ -341,9 +344,7 @@ fn list_keys(
     for key in keys::of(table) {
         let entry = found.and_then(|found| found.get(key.name));
         let (value, span) = match entry {
-            Some(entry) => {
-                (loaded.sources.text(entry.node.span).to_owned(), Some(entry.node.span))
-            }
+            Some(entry) => (loaded.sources.text(entry.node.span).to_owned(), Some(entry.node.span)),
             // Defaults of a mount's keys say nothing about the jail as a whole.
             None if key.default.is_empty() || table == "mounts" => continue,
             None => (default_in_force(table, key, found).to_owned(), None),

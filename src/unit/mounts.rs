@@ -109,9 +109,8 @@ impl FromNode for Create {
     }
 }
 
-const KINDS: [&str; 10] = [
-    "bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content", "symlink", "mask",
-];
+const KINDS: [&str; 10] =
+    ["bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content", "symlink", "mask"];
 
 /// Reads every entry.
 pub fn read(node: Option<&Node>, findings: &Findings) -> Vec<Mount> {
@@ -146,7 +145,9 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
     let reader = Reader::new(Some(table), "mounts", findings);
     let target = reader.get::<JailPath>("target");
     if !reader.has("target") {
-        findings.push(Diagnostic::error("E0104", "a mount without `target`").at(whole, "in this entry"));
+        findings.push(
+            Diagnostic::error("E0104", "a mount without `target`").at(whole, "in this entry"),
+        );
     }
     if let Some(Setting { value, span }) = &target
         && value.0.parent().is_none()
@@ -178,7 +179,8 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
     belongs_to(&reader, &["inodes", "mode", "user", "group"], &["tmpfs"]);
     belongs_to(&reader, &["recursive"], &["bind"]);
     belongs_to(&reader, &["optional"], &["bind", "mask"]);
-    let truth = |key: &str, kind: MountKind| reader.get::<True>(key).map(|found| found.map(|_| kind));
+    let truth =
+        |key: &str, kind: MountKind| reader.get::<True>(key).map(|found| found.map(|_| kind));
     let kind = reader
         .get::<HostPath>("bind")
         .map(|path| path.map(MountKind::Bind))

@@ -108,7 +108,10 @@ impl FromNode for PathSet {
                 Some(path) => list.push(path),
                 None => cx.findings.push(
                     Diagnostic::error("E0103", format!("`{text}` is not a path below `/`"))
-                        .at_maybe(item.span, "expected an absolute path, \"-PATH\" or \"@default\""),
+                        .at_maybe(
+                            item.span,
+                            "expected an absolute path, \"-PATH\" or \"@default\"",
+                        ),
                 ),
             }
         }
@@ -140,8 +143,11 @@ impl FromNode for Environment {
         for entry in &table.entries {
             if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
                 cx.findings.push(
-                    Diagnostic::error("E0103", format!("`{}` is not a variable's name", entry.key.escape_debug()))
-                        .at(entry.key_span, "names are not empty and hold no `=`"),
+                    Diagnostic::error(
+                        "E0103",
+                        format!("`{}` is not a variable's name", entry.key.escape_debug()),
+                    )
+                    .at(entry.key_span, "names are not empty and hold no `=`"),
                 );
                 continue;
             }
@@ -163,7 +169,10 @@ impl Process {
                 command.map(|words| words.into_iter().map(|word| word.value).collect())
             }),
             env: reader.get::<Environment>("env").map(|env| env.value.0).unwrap_or_default(),
-            env_pass: reader.get::<Vec<Setting<String>>>("env-pass").map(|names| names.value).unwrap_or_default(),
+            env_pass: reader
+                .get::<Vec<Setting<String>>>("env-pass")
+                .map(|names| names.value)
+                .unwrap_or_default(),
             cwd: reader.get_or("cwd", JailPath("/".into())),
             user: reader.get_or("user", Who::Id(0)),
             group: reader.get("group"),
@@ -176,20 +185,24 @@ impl Process {
                 .get::<Vec<Setting<Bounded<3, 65_535>>>>("pass-fds")
                 .map(|fds| {
                     fds.map(|fds| {
-                        let mut fds: Vec<i32> =
-                            fds.into_iter().filter_map(|fd| i32::try_from(fd.value.0).ok()).collect();
+                        let mut fds: Vec<i32> = fds
+                            .into_iter()
+                            .filter_map(|fd| i32::try_from(fd.value.0).ok())
+                            .collect();
                         fds.sort_unstable();
                         fds.dedup();
                         fds
                     })
                 })
                 .unwrap_or_else(|| Setting::default(Vec::new())),
-            nice: reader
-                .get::<Bounded<-20, 19>>("nice")
-                .and_then(|nice| Some(Setting { value: i32::try_from(nice.value.0).ok()?, span: nice.span })),
-            oom_score_adjust: reader
-                .get::<Bounded<-1000, 1000>>("oom-score-adjust")
-                .and_then(|score| Some(Setting { value: i32::try_from(score.value.0).ok()?, span: score.span })),
+            nice: reader.get::<Bounded<-20, 19>>("nice").and_then(|nice| {
+                Some(Setting { value: i32::try_from(nice.value.0).ok()?, span: nice.span })
+            }),
+            oom_score_adjust: reader.get::<Bounded<-1000, 1000>>("oom-score-adjust").and_then(
+                |score| {
+                    Some(Setting { value: i32::try_from(score.value.0).ok()?, span: score.span })
+                },
+            ),
             cpu_affinity: reader.get("cpu-affinity"),
         }
     }
@@ -211,9 +224,12 @@ impl Security {
         if extra != 0 {
             let words: Vec<_> = names::capability_words(extra).collect();
             findings.push(
-                Diagnostic::error("E0106", "an ambient capability that `capabilities` does not grant")
-                    .at_maybe(security.ambient_capabilities.span, words.join(", "))
-                    .context(security.capabilities.span, "granted here"),
+                Diagnostic::error(
+                    "E0106",
+                    "an ambient capability that `capabilities` does not grant",
+                )
+                .at_maybe(security.ambient_capabilities.span, words.join(", "))
+                .context(security.capabilities.span, "granted here"),
             );
         }
         security

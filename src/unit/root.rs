@@ -122,13 +122,18 @@ impl FromNode for Vec<ApiFilesystem> {
                 let wanted = Vec::<Setting<JailPath>>::from_node(node, cx)?;
                 let mut list = Vec::new();
                 for path in &wanted {
-                    let known = ApiFilesystem::ALL.iter().find(|api| path.value.0.as_os_str() == api.path());
+                    let known = ApiFilesystem::ALL
+                        .iter()
+                        .find(|api| path.value.0.as_os_str() == api.path());
                     match known {
                         Some(api) => list.push(*api),
                         None => cx.findings.push(
                             Diagnostic::error(
                                 "E0103",
-                                format!("`{}` is not one of the kernel's file systems", path.value.0.display()),
+                                format!(
+                                    "`{}` is not one of the kernel's file systems",
+                                    path.value.0.display()
+                                ),
                             )
                             .at_maybe(path.span, "expected /proc, /sys, /dev, /tmp or /run"),
                         ),

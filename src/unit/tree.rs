@@ -105,9 +105,7 @@ pub fn parse(sources: &Sources, source: u16, diagnostics: &mut Vec<Diagnostic>) 
     for error in errors {
         let range = error.span().unwrap_or(0..0);
         let span = span(source, range.start..range.end.min(text.len()));
-        diagnostics.push(
-            Diagnostic::error("E0003", lower_first(error.message())).at(span, ""),
-        );
+        diagnostics.push(Diagnostic::error("E0003", lower_first(error.message())).at(span, ""));
     }
     from_table(source, table.get_ref())
 }
@@ -116,9 +114,7 @@ fn lower_first(message: &str) -> String {
     let message = message.lines().next().unwrap_or(message);
     let mut chars = message.chars();
     match chars.next() {
-        Some(first) if !message.starts_with("TOML") => {
-            first.to_lowercase().chain(chars).collect()
-        }
+        Some(first) if !message.starts_with("TOML") => first.to_lowercase().chain(chars).collect(),
         _ => message.to_owned(),
     }
 }
@@ -142,7 +138,8 @@ pub fn set(
         diagnostics.push(malformed("no `=`"));
         return;
     };
-    let Ok(keys) = DeTable::parse(&format!("{key} = 0")).map(|keys| from_table(source, keys.get_ref()))
+    let Ok(keys) =
+        DeTable::parse(&format!("{key} = 0")).map(|keys| from_table(source, keys.get_ref()))
     else {
         diagnostics.push(malformed("the key is not a dotted TOML key"));
         return;

@@ -124,7 +124,8 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
     let unit = unit.trim();
     let letters = unit.strip_suffix("iB").or_else(|| unit.strip_suffix('B')).unwrap_or(unit);
-    let letters = if unit.len() > 1 { letters.strip_suffix('b').unwrap_or(letters) } else { letters };
+    let letters =
+        if unit.len() > 1 { letters.strip_suffix('b').unwrap_or(letters) } else { letters };
     let power: u32 = match letters {
         "" => 0,
         "K" | "k" => 1,
@@ -150,16 +151,14 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
-const SIZES: &str =
-    "sizes are a number of bytes, or a number with K, M, G or T (powers of 1024)";
+const SIZES: &str = "sizes are a number of bytes, or a number with K, M, G or T (powers of 1024)";
 
 fn bytes_from(node: &Node, cx: Context<'_>, text: &str) -> Option<u64> {
     match parse_bytes(text) {
         Ok(bytes) => Some(bytes),
         Err(reason) => {
-            cx.findings.push(
-                cx.invalid(node, format!("`{text}` is not a size"), &reason).note(SIZES),
-            );
+            cx.findings
+                .push(cx.invalid(node, format!("`{text}` is not a size"), &reason).note(SIZES));
             None
         }
     }
@@ -255,9 +254,13 @@ impl<T: FromNode> FromNode for Limit<T> {
             Value::String(text) if text == "infinity" => Some(Self::Infinity),
             Value::String(text) if matches!(&**text, "max" | "unlimited" | "none" | "infinite") => {
                 cx.findings.push(
-                    cx.invalid(node, format!("`{text}` is not a limit"), "no limit is \"infinity\"")
-                        .help("write it as")
-                        .patch(node.span, "\"infinity\""),
+                    cx.invalid(
+                        node,
+                        format!("`{text}` is not a limit"),
+                        "no limit is \"infinity\"",
+                    )
+                    .help("write it as")
+                    .patch(node.span, "\"infinity\""),
                 );
                 None
             }
@@ -270,7 +273,9 @@ impl FromNode for bool {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         match &node.value {
             Value::Boolean(value) => Some(*value),
-            Value::String(text) if matches!(&**text, "true" | "yes" | "on" | "false" | "no" | "off") => {
+            Value::String(text)
+                if matches!(&**text, "true" | "yes" | "on" | "false" | "no" | "off") =>
+            {
                 let meant = matches!(&**text, "true" | "yes" | "on");
                 cx.findings.push(
                     crate::diagnostic::Diagnostic::error(
@@ -345,7 +350,8 @@ impl<T: FromNode> FromNode for Vec<Setting<T>> {
 
 impl FromNode for Duration {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        const DURATIONS: &str = "durations are numbers with units, such as \"10s\", \"1m 30s\" or \"250ms\"";
+        const DURATIONS: &str =
+            "durations are numbers with units, such as \"10s\", \"1m 30s\" or \"250ms\"";
         match &node.value {
             Value::String(text) => match humantime::parse_duration(text) {
                 Ok(duration) => Some(duration),
@@ -407,7 +413,8 @@ impl FromNode for MilliCpus {
             Value::Integer(number) => *number as f64,
             Value::Float(number) => *number,
             Value::String(text) => {
-                let percent = text.strip_suffix('%').and_then(|text| text.trim().parse::<f64>().ok());
+                let percent =
+                    text.strip_suffix('%').and_then(|text| text.trim().parse::<f64>().ok());
                 match percent {
                     Some(percent) => percent / 100.0,
                     None => {
@@ -595,10 +602,13 @@ impl FromNode for Signal {
         let diagnostic = cx.invalid(node, format!("`{text}` is not a signal"), "no such signal");
         let known = names::SIGNALS.iter().map(|(name, _)| *name);
         let folded = name.to_lowercase();
-        let near = known.min_by_key(|known| strsim::damerau_levenshtein(&folded, &known.to_lowercase()));
+        let near =
+            known.min_by_key(|known| strsim::damerau_levenshtein(&folded, &known.to_lowercase()));
         cx.findings.push(match near {
             Some(near) if strsim::damerau_levenshtein(&folded, &near.to_lowercase()) <= 2 => {
-                diagnostic.help("a signal with a similar name exists").patch(node.span, format!("\"{near}\""))
+                diagnostic
+                    .help("a signal with a similar name exists")
+                    .patch(node.span, format!("\"{near}\""))
             }
             _ => diagnostic,
         });
@@ -614,7 +624,8 @@ fn capability(node: &Node, cx: Context<'_>, name: &str) -> Option<u64> {
     }
     let lower = full.to_lowercase();
     let known: Vec<String> = names::CAPABILITIES.iter().map(|name| name.to_lowercase()).collect();
-    let diagnostic = cx.invalid(node, format!("`{name}` is not a capability"), "no such capability");
+    let diagnostic =
+        cx.invalid(node, format!("`{name}` is not a capability"), "no such capability");
     cx.findings.push(match nearest(&lower.replace('_', "-"), known.iter().map(String::as_str)) {
         Some(near) => diagnostic
             .help("a capability with a similar name exists")
@@ -639,7 +650,8 @@ impl FromNode for Capabilities {
             Value::String(word) => match preset(word) {
                 Some(set) => Some(Self(set)),
                 None => {
-                    let message = format!("`{}` takes \"none\", \"default\", \"all\" or a list", cx.key);
+                    let message =
+                        format!("`{}` takes \"none\", \"default\", \"all\" or a list", cx.key);
                     let diagnostic = cx.invalid(node, message, "not a preset");
                     cx.findings.push(if word.to_uppercase().starts_with("CAP_") {
                         diagnostic.help("write a list").patch(node.span, format!("[\"{word}\"]"))
@@ -665,7 +677,11 @@ impl FromNode for Capabilities {
                     let bits = match name.strip_prefix('@') {
                         Some(word) => preset(word).or_else(|| {
                             let label = "expected @default, @all or @none";
-                            cx.findings.push(cx.invalid(item, format!("`{name}` is not a preset"), label));
+                            cx.findings.push(cx.invalid(
+                                item,
+                                format!("`{name}` is not a preset"),
+                                label,
+                            ));
                             None
                         }),
                         None => capability(item, cx, name),

@@ -29,10 +29,7 @@ pub(crate) fn measure_all(
     stage: &Stage,
     runs: usize,
 ) -> Result<Vec<Target>, Error> {
-    let rounds = Rounds {
-        warm_up: 5,
-        timed: runs,
-    };
+    let rounds = Rounds { warm_up: 5, timed: runs };
     let bare = Jail {
         name: "bare",
         network: Network::Host,
@@ -40,11 +37,7 @@ pub(crate) fn measure_all(
         protected_paths: ProtectedPaths::None,
         binds: 0,
     };
-    let network = Jail {
-        name: "network",
-        network: Network::Own,
-        ..bare
-    };
+    let network = Jail { name: "network", network: Network::Own, ..bare };
     let cases = [
         Case {
             title: "bare: mount, pid, uts, ipc and cgroup namespaces, /proc, /dev, /tmp",
@@ -60,11 +53,7 @@ pub(crate) fn measure_all(
         },
         Case {
             title: "limits: network, and for jailrun limits of memory, cpu and pids",
-            jail: Jail {
-                name: "limits",
-                limits: Limits::Three,
-                ..network
-            },
+            jail: Jail { name: "limits", limits: Limits::Three, ..network },
             rounds,
             at_most: Some(0.6),
         },
@@ -81,35 +70,18 @@ pub(crate) fn measure_all(
         },
         Case {
             title: "binds: bare, and 1,000 read-only binds",
-            jail: Jail {
-                name: "binds",
-                binds: MOST_BINDS,
-                ..bare
-            },
+            jail: Jail { name: "binds", binds: MOST_BINDS, ..bare },
             // bubblewrap's time grows with the square of the number of binds: a launch is slow
             // enough to need no long series.
-            rounds: Rounds {
-                warm_up: 1,
-                timed: runs.min(10),
-            },
+            rounds: Rounds { warm_up: 1, timed: runs.min(10) },
             at_most: Some(0.05),
         },
     ];
 
     let mut targets = Vec::new();
-    for Case {
-        title,
-        jail,
-        rounds,
-        at_most,
-    } in cases
-    {
+    for Case { title, jail, rounds, at_most } in cases {
         let figures = timing::in_turns(programs.contenders(&jail, stage)?, rounds)?;
-        report::print(Table {
-            title,
-            runs: rounds.timed,
-            figures: &figures,
-        })?;
+        report::print(Table { title, runs: rounds.timed, figures: &figures })?;
         if let (Some(at_most), Some(measured)) =
             (at_most, ratio(&figures, Launcher::Jailrun, Launcher::Bwrap))
         {
@@ -133,56 +105,26 @@ fn climb(
 ) -> Result<Option<Target>, Error> {
     let mut contenders = Vec::new();
     for binds in [0].into_iter().chain(LADDER) {
-        let jail = Jail {
-            name: "ladder",
-            binds,
-            ..bare
-        };
+        let jail = Jail { name: "ladder", binds, ..bare };
         let all = programs.contenders(&jail, stage)?;
-        contenders.extend(
-            all.into_iter()
-                .filter(|contender| contender.launcher != Launcher::Bwrap),
-        );
+        contenders
+            .extend(all.into_iter().filter(|contender| contender.launcher != Launcher::Bwrap));
     }
-    let figures = timing::in_turns(
-        contenders,
-        Rounds {
-            warm_up: 2,
-            timed: runs,
-        },
-    )?;
+    let figures = timing::in_turns(contenders, Rounds { warm_up: 2, timed: runs })?;
 
     let cost = |launcher| {
-        let mut medians = figures
-            .iter()
-            .filter(|row| row.launcher == launcher)
-            .map(|row| micros(row.median));
+        let mut medians =
+            figures.iter().filter(|row| row.launcher == launcher).map(|row| micros(row.median));
         let none = medians.next()?;
-        let costs = LADDER
-            .iter()
-            .zip(medians)
-            .map(|(&binds, some)| (some - none) / binds as f64);
-        Some(PerBind {
-            launcher,
-            costs: costs.collect(),
-        })
+        let costs = LADDER.iter().zip(medians).map(|(&binds, some)| (some - none) / binds as f64);
+        Some(PerBind { launcher, costs: costs.collect() })
     };
-    let rows: Vec<_> = [Launcher::Floor, Launcher::Jailrun]
-        .into_iter()
-        .filter_map(cost)
-        .collect();
-    report::print(PerBindTable {
-        runs,
-        steps: &LADDER,
-        rows: &rows,
-    })?;
+    let rows: Vec<_> = [Launcher::Floor, Launcher::Jailrun].into_iter().filter_map(cost).collect();
+    report::print(PerBindTable { runs, steps: &LADDER, rows: &rows })?;
 
     let jailrun = rows.iter().find(|row| row.launcher == Launcher::Jailrun);
     Ok(jailrun.map(|row| Target {
-        name: format!(
-            "binds, the cost of one of {} / of one of {}",
-            LADDER[2], LADDER[0]
-        ),
+        name: format!("binds, the cost of one of {} / of one of {}", LADDER[2], LADDER[0]),
         measured: row.costs[2] / row.costs[0],
         at_most: LINEAR,
     }))

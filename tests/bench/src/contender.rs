@@ -39,10 +39,7 @@ pub(crate) struct Contender {
 impl Contender {
     /// Launches the jail and waits for its end, without anything to read from or to write to.
     pub(crate) fn launch(&mut self) -> Result<ExitStatus, Error> {
-        self.command.status().map_err(|error| Error::Spawn {
-            command: line(&self.command),
-            error,
-        })
+        self.command.status().map_err(|error| Error::Spawn { command: line(&self.command), error })
     }
 
     /// Turns a failed launch into an error, with what the launcher says when it is started once
@@ -50,11 +47,7 @@ impl Contender {
     pub(crate) fn failure(mut self, status: ExitStatus) -> Error {
         let command = line(&self.command);
         match self.command.stderr(Stdio::piped()).output() {
-            Ok(output) => Error::Launch {
-                command,
-                status,
-                stderr: output.stderr,
-            },
+            Ok(output) => Error::Launch { command, status, stderr: output.stderr },
             Err(error) => Error::Spawn { command, error },
         }
     }
@@ -95,10 +88,9 @@ impl Programs {
     /// What the launchers say of their versions, a line for each.
     pub(crate) fn versions(&self) -> Result<String, Error> {
         let mut versions = String::new();
-        for (launcher, path) in [
-            (Launcher::Jailrun, self.jailrun.as_ref()),
-            (Launcher::Bwrap, Some(&self.bwrap)),
-        ] {
+        for (launcher, path) in
+            [(Launcher::Jailrun, self.jailrun.as_ref()), (Launcher::Bwrap, Some(&self.bwrap))]
+        {
             if let Some(path) = path {
                 let version = first_line(Command::new(path).arg("--version"))?;
                 versions += &format!("{:<8} {version}\n", launcher.name());
@@ -114,11 +106,7 @@ impl Programs {
             contender(Launcher::Bwrap, &self.bwrap, jail.for_bwrap(stage)),
         ];
         if let Some(jailrun) = &self.jailrun {
-            contenders.push(contender(
-                Launcher::Jailrun,
-                jailrun,
-                jail.for_jailrun(stage)?,
-            ));
+            contenders.push(contender(Launcher::Jailrun, jailrun, jail.for_jailrun(stage)?));
         }
         Ok(contenders)
     }
@@ -126,11 +114,7 @@ impl Programs {
 
 fn contender(launcher: Launcher, program: &Path, arguments: Vec<OsString>) -> Contender {
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     Contender { launcher, command }
 }
 
@@ -144,20 +128,16 @@ fn existing(path: &Path) -> Result<PathBuf, Error> {
 /// The first executable file of that name in the directories of PATH.
 fn in_path(name: &str) -> Option<PathBuf> {
     let directories = env::var_os("PATH")?;
-    env::split_paths(&directories)
-        .map(|directory| directory.join(name))
-        .find(|path| {
-            fs::metadata(path)
-                .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-        })
+    env::split_paths(&directories).map(|directory| directory.join(name)).find(|path| {
+        fs::metadata(path)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    })
 }
 
 /// Runs a command and gives the first line of what it prints.
 pub(crate) fn first_line(command: &mut Command) -> Result<String, Error> {
-    let output = command.output().map_err(|error| Error::Spawn {
-        command: line(command),
-        error,
-    })?;
+    let output =
+        command.output().map_err(|error| Error::Spawn { command: line(command), error })?;
     if !output.status.success() {
         return Err(Error::Launch {
             command: line(command),
@@ -165,11 +145,7 @@ pub(crate) fn first_line(command: &mut Command) -> Result<String, Error> {
             stderr: output.stderr,
         });
     }
-    Ok(String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned())
 }
 
 /// A command as a line to read, cut where it gets long: it may have thousands of arguments.

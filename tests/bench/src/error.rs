@@ -9,11 +9,7 @@ use std::process::ExitStatus;
 #[derive(Debug)]
 pub(crate) enum Error {
     /// A file or directory could not be used: what was to be done with it, and the path.
-    File {
-        action: &'static str,
-        path: PathBuf,
-        error: io::Error,
-    },
+    File { action: &'static str, path: PathBuf, error: io::Error },
     /// There is no bubblewrap to compare with.
     NoBubblewrap,
     /// The programs to put into the jail need libraries, which the jail does not have.
@@ -25,11 +21,7 @@ pub(crate) enum Error {
     /// A program could not be started at all.
     Spawn { command: String, error: io::Error },
     /// A program has ended with something else than success.
-    Launch {
-        command: String,
-        status: ExitStatus,
-        stderr: Vec<u8>,
-    },
+    Launch { command: String, status: ExitStatus, stderr: Vec<u8> },
     /// The figures could not be written to standard output.
     Output(io::Error),
     /// SIGINT or SIGTERM came in.
@@ -39,11 +31,9 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File {
-                action,
-                path,
-                error,
-            } => write!(f, "cannot {action} `{}`: {error}", path.display()),
+            Self::File { action, path, error } => {
+                write!(f, "cannot {action} `{}`: {error}", path.display())
+            }
             Self::NoBubblewrap => write!(
                 f,
                 "bubblewrap is not there to compare with: `apt-get install bubblewrap`, or give its path with `--bwrap`"
@@ -56,17 +46,9 @@ impl fmt::Display for Error {
             Self::Signals(error) => write!(f, "cannot handle signals: {error}"),
             Self::Output(error) => write!(f, "cannot print the figures: {error}"),
             Self::Spawn { command, error } => write!(f, "cannot start `{command}`: {error}"),
-            Self::Launch {
-                command,
-                status,
-                stderr,
-            } => {
+            Self::Launch { command, status, stderr } => {
                 let stderr = String::from_utf8_lossy(stderr);
-                write!(
-                    f,
-                    "`{command}` has failed: {status}; it says:\n{}",
-                    stderr.trim_end()
-                )
+                write!(f, "`{command}` has failed: {status}; it says:\n{}", stderr.trim_end())
             }
             Self::Interrupted => write!(f, "interrupted"),
         }
@@ -80,10 +62,6 @@ impl Error {
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |error| Self::File {
-            action,
-            path,
-            error,
-        }
+        move |error| Self::File { action, path, error }
     }
 }

@@ -27,9 +27,5 @@ pub(crate) fn watch() -> Result<(), Error> {
 
 /// Fails once a signal has come in.
 pub(crate) fn check() -> Result<(), Error> {
-    if INTERRUPTED.load(Ordering::Relaxed) {
-        Err(Error::Interrupted)
-    } else {
-        Ok(())
-    }
+    if INTERRUPTED.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
 }

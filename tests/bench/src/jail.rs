@@ -68,14 +68,10 @@ impl Jail {
     /// Its /dev comes with two mounts fewer than the others' (mqueue, and a file system of its own
     /// for shm); it is measured with the options its users give.
     pub(crate) fn for_bwrap(&self, stage: &Stage) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = [
-            "--unshare-pid",
-            "--unshare-uts",
-            "--unshare-ipc",
-            "--unshare-cgroup",
-        ]
-        .map(OsString::from)
-        .into();
+        let mut arguments: Vec<OsString> =
+            ["--unshare-pid", "--unshare-uts", "--unshare-ipc", "--unshare-cgroup"]
+                .map(OsString::from)
+                .into();
         if let Network::Own = self.network {
             arguments.push("--unshare-net".into());
         }
@@ -90,14 +86,8 @@ impl Jail {
             ]);
         }
         arguments.extend(
-            [
-                "--die-with-parent",
-                "--new-session",
-                "--cap-drop",
-                "ALL",
-                PAYLOAD,
-            ]
-            .map(OsString::from),
+            ["--die-with-parent", "--new-session", "--cap-drop", "ALL", PAYLOAD]
+                .map(OsString::from),
         );
         arguments
     }

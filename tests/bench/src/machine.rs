@@ -37,11 +37,7 @@ impl Machine {
 
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "machine  Linux {}, {}, cores: {}",
-            self.kernel, self.cpu, self.cores
-        )?;
+        writeln!(f, "machine  Linux {}, {}, cores: {}", self.kernel, self.cpu, self.cores)?;
         writeln!(f, "date     {}", self.date)
     }
 }
@@ -49,12 +45,6 @@ impl fmt::Display for Machine {
 /// Fails unless root runs the benchmark: `floor` makes no user namespace.
 pub(crate) fn require_root() -> Result<(), Error> {
     let process = "/proc/self";
-    let owner = fs::metadata(process)
-        .map_err(Error::file("inspect", process))?
-        .uid();
-    if owner == 0 {
-        Ok(())
-    } else {
-        Err(Error::NotRoot)
-    }
+    let owner = fs::metadata(process).map_err(Error::file("inspect", process))?.uid();
+    if owner == 0 { Ok(()) } else { Err(Error::NotRoot) }
 }

@@ -63,11 +63,7 @@ impl fmt::Display for UsageError {
 pub(crate) fn parse(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> Result<Invocation, UsageError> {
-    let mut options = Options {
-        jailrun: None,
-        bwrap: None,
-        runs: 300,
-    };
+    let mut options = Options { jailrun: None, bwrap: None, runs: 300 };
     let mut without_jailrun = false;
     while let Some(argument) = arguments.next() {
         let mut value = |option| arguments.next().ok_or(UsageError::NoValue(option));
@@ -78,10 +74,8 @@ pub(crate) fn parse(
             Some("--without-jailrun") => without_jailrun = true,
             Some("--runs") => {
                 let value = value("--runs")?;
-                let runs = value
-                    .to_str()
-                    .and_then(|text| text.parse().ok())
-                    .filter(|&runs| runs > 0);
+                let runs =
+                    value.to_str().and_then(|text| text.parse().ok()).filter(|&runs| runs > 0);
                 options.runs = runs.ok_or(UsageError::NotARunCount(value))?;
             }
             _ => return Err(UsageError::Unknown(argument)),

@@ -22,11 +22,7 @@ pub(crate) struct Table<'a> {
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            title,
-            runs,
-            figures,
-        } = self;
+        let Self { title, runs, figures } = self;
         writeln!(f, "\n{title} ({runs} runs)")?;
         writeln!(
             f,
@@ -55,12 +51,8 @@ impl fmt::Display for Table<'_> {
 
 /// The median of one launcher by that of another, where both were measured.
 pub(crate) fn ratio(figures: &[Figures], of: Launcher, to: Launcher) -> Option<f64> {
-    let median = |launcher| {
-        figures
-            .iter()
-            .find(|row| row.launcher == launcher)
-            .map(|row| row.median)
-    };
+    let median =
+        |launcher| figures.iter().find(|row| row.launcher == launcher).map(|row| row.median);
     Some(median(of)?.div_duration_f64(median(to)?))
 }
 
@@ -118,17 +110,8 @@ impl fmt::Display for Targets<'_> {
         if !self.0.is_empty() {
             writeln!(f, "\ntargets")?;
         }
-        for Target {
-            name,
-            measured,
-            at_most,
-        } in self.0
-        {
-            let verdict = if measured <= at_most {
-                "reached"
-            } else {
-                "missed"
-            };
+        for Target { name, measured, at_most } in self.0 {
+            let verdict = if measured <= at_most { "reached" } else { "missed" };
             writeln!(f, "  {verdict:<9}{name}: {measured:.3}, at most {at_most}")?;
         }
         Ok(())

@@ -37,11 +37,7 @@ impl Stage {
         let stage = Self { directory };
 
         let root = stage.root();
-        for path in DIRECTORIES
-            .map(|name| root.join(name))
-            .into_iter()
-            .chain([stage.sources()])
-        {
+        for path in DIRECTORIES.map(|name| root.join(name)).into_iter().chain([stage.sources()]) {
             fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
         }
         let copy = root.join(PAYLOAD.trim_start_matches('/'));
@@ -80,10 +76,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.directory) {
-            eprintln!(
-                "jailbench: cannot remove `{}`: {error}",
-                self.directory.display()
-            );
+            eprintln!("jailbench: cannot remove `{}`: {error}", self.directory.display());
         }
     }
 }

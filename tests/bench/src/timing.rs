@@ -48,11 +48,7 @@ pub(crate) fn in_turns(
     }
     let figures = contenders.iter().zip(&mut times).map(|(contender, times)| {
         times.sort_unstable();
-        Figures {
-            launcher: contender.launcher,
-            median: median(times),
-            p99: p99(times),
-        }
+        Figures { launcher: contender.launcher, median: median(times), p99: p99(times) }
     });
     Ok(figures.collect())
 }
@@ -62,11 +58,7 @@ pub(crate) fn in_turns(
 fn order(contenders: usize, round: usize) -> impl Iterator<Item = usize> {
     let backwards = (round / contenders) % 2 == 1;
     (0..contenders).map(move |place| {
-        let place = if backwards {
-            contenders - 1 - place
-        } else {
-            place
-        };
+        let place = if backwards { contenders - 1 - place } else { place };
         (place + round) % contenders
     })
 }
@@ -118,16 +110,6 @@ mod tests {
     #[test]
     fn predecessors_change() {
         let rounds: Vec<Vec<_>> = (0..6).map(|round| order(3, round).collect()).collect();
-        assert_eq!(
-            rounds,
-            [
-                [0, 1, 2],
-                [1, 2, 0],
-                [2, 0, 1],
-                [2, 1, 0],
-                [0, 2, 1],
-                [1, 0, 2]
-            ]
-        );
+        assert_eq!(rounds, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0], [0, 2, 1], [1, 0, 2]]);
     }
 }

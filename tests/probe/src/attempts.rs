@@ -62,9 +62,7 @@ pub fn read(arguments: Arguments) -> Outcome {
 
 fn read_start(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?
-        .take(READ_LIMIT)
-        .read_to_end(&mut content)?;
+    File::open(path)?.take(READ_LIMIT).read_to_end(&mut content)?;
     Ok(content)
 }
 
@@ -150,11 +148,7 @@ pub fn mknod(mut arguments: Arguments) -> Outcome {
     let path = arguments.required("PATH")?;
     let (kind, major, minor) = match arguments.next() {
         None => (libc::S_IFCHR, 1, 3),
-        Some(kind) => (
-            device_kind(&kind)?,
-            arguments.parsed("MAJOR")?,
-            arguments.parsed("MINOR")?,
-        ),
+        Some(kind) => (device_kind(&kind)?, arguments.parsed("MAJOR")?, arguments.parsed("MINOR")?),
     };
     arguments.end()?;
     let made = sys::mknod(Path::new(&path), kind, libc::makedev(major, minor));
@@ -171,9 +165,7 @@ fn device_kind(word: &OsString) -> Result<libc::mode_t, Failure> {
 
 pub fn sysctl_write(arguments: Arguments) -> Outcome {
     arguments.end()?;
-    let opened = OpenOptions::new()
-        .write(true)
-        .open("/proc/sys/kernel/core_pattern");
+    let opened = OpenOptions::new().write(true).open("/proc/sys/kernel/core_pattern");
     print("sysctl-write", opened.map(drop))
 }
 

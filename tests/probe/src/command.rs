@@ -47,8 +47,7 @@ impl Arguments {
     }
 
     pub fn required(&mut self, what: &str) -> Result<OsString, Failure> {
-        self.next()
-            .ok_or_else(|| Failure::Usage(format!("{what} is missing")))
+        self.next().ok_or_else(|| Failure::Usage(format!("{what} is missing")))
     }
 
     pub fn parsed<T: FromStr>(&mut self, what: &str) -> Result<T, Failure> {

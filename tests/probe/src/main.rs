@@ -53,12 +53,7 @@ const fn subcommand(
     about: &'static str,
     run: fn(Arguments) -> Outcome,
 ) -> Subcommand {
-    Subcommand {
-        name,
-        operands,
-        about,
-        run,
-    }
+    Subcommand { name, operands, about, run }
 }
 
 #[rustfmt::skip]
@@ -135,8 +130,5 @@ fn run(words: Vec<OsString>) -> u8 {
 }
 
 fn usage() -> String {
-    SUBCOMMANDS
-        .iter()
-        .map(|it| format!("{}\n    {}\n", it.synopsis(), it.about))
-        .collect()
+    SUBCOMMANDS.iter().map(|it| format!("{}\n    {}\n", it.synopsis(), it.about)).collect()
 }

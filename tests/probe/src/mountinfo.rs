@@ -50,11 +50,7 @@ fn propagation(tags: &[&str]) -> String {
             _ => None,
         })
         .collect();
-    if kinds.is_empty() {
-        "private".to_owned()
-    } else {
-        kinds.join(",")
-    }
+    if kinds.is_empty() { "private".to_owned() } else { kinds.join(",") }
 }
 
 /// Undoes the kernel's `\040` for a space and the like.

@@ -97,10 +97,8 @@ const DESCRIPTORS_TRIED: c_int = 1 << 16;
 pub fn report(mut arguments: Arguments) -> Outcome {
     let program = arguments.program();
     let options = Options::parse(&mut arguments)?;
-    let mut report: Map<String, Value> = PARTS
-        .iter()
-        .map(|(name, read)| ((*name).to_owned(), part(read())))
-        .collect();
+    let mut report: Map<String, Value> =
+        PARTS.iter().map(|(name, read)| ((*name).to_owned(), part(read()))).collect();
     report.insert("program".to_owned(), program.into());
     report.insert("arguments".to_owned(), options.arguments.into());
     found(&report.into())?;
@@ -115,11 +113,8 @@ pub fn open_fds(arguments: Arguments) -> Outcome {
 pub fn tty(arguments: Arguments) -> Outcome {
     const STDIN: c_int = libc::STDIN_FILENO;
     arguments.end()?;
-    let terminals = [
-        io::stdin().is_terminal(),
-        io::stdout().is_terminal(),
-        io::stderr().is_terminal(),
-    ];
+    let terminals =
+        [io::stdin().is_terminal(), io::stdout().is_terminal(), io::stderr().is_terminal()];
     found(&json!({
         "isatty": terminals,
         "ttyname": part(sys::terminal_name(STDIN).map(Value::from)),
@@ -212,11 +207,7 @@ fn list_devices() -> io::Result<Vec<Value>> {
 pub fn describe_node(path: &Path, metadata: &Metadata) -> io::Result<Value> {
     let kind = metadata.file_type();
     if kind.is_char_device() || kind.is_block_device() {
-        let name = if kind.is_char_device() {
-            "char"
-        } else {
-            "block"
-        };
+        let name = if kind.is_char_device() { "char" } else { "block" };
         return Ok(json!({ "type": name, "device": device(metadata.rdev()) }));
     }
     if kind.is_symlink() {
@@ -272,24 +263,15 @@ fn capabilities() -> io::Result<Value> {
 }
 
 fn signals() -> io::Result<Value> {
-    status_fields(&[
-        ("blocked", "SigBlk"),
-        ("ignored", "SigIgn"),
-        ("caught", "SigCgt"),
-    ])
+    status_fields(&[("blocked", "SigBlk"), ("ignored", "SigIgn"), ("caught", "SigCgt")])
 }
 
 /// Fields of `/proc/self/status`, under names of our own.
 fn status_fields(names: &[(&str, &str)]) -> io::Result<Value> {
     let status = read_text("/proc/self/status")?;
-    let fields: BTreeMap<&str, &str> = status
-        .lines()
-        .filter_map(|line| line.split_once(":\t"))
-        .collect();
-    Ok(names
-        .iter()
-        .map(|(name, field)| (*name, fields.get(field).copied()))
-        .collect())
+    let fields: BTreeMap<&str, &str> =
+        status.lines().filter_map(|line| line.split_once(":\t")).collect();
+    Ok(names.iter().map(|(name, field)| (*name, fields.get(field).copied())).collect())
 }
 
 fn prctl_number(request: c_int) -> io::Result<Value> {
@@ -307,10 +289,7 @@ fn cgroup() -> io::Result<Value> {
 /// Up or down, by name.
 fn interfaces() -> io::Result<Value> {
     let interfaces: BTreeMap<String, bool> = sys::interfaces()?.into_iter().collect();
-    Ok(interfaces
-        .into_iter()
-        .map(|(name, up)| (name, if up { "up" } else { "down" }))
-        .collect())
+    Ok(interfaces.into_iter().map(|(name, up)| (name, if up { "up" } else { "down" })).collect())
 }
 
 // Process
@@ -328,10 +307,7 @@ fn oom_score_adj() -> io::Result<Value> {
 }
 
 fn resource_limits() -> Value {
-    RESOURCES
-        .iter()
-        .map(|(name, resource)| (*name, part(resource_limit(*resource))))
-        .collect()
+    RESOURCES.iter().map(|(name, resource)| (*name, part(resource_limit(*resource)))).collect()
 }
 
 fn resource_limit(resource: sys::Resource) -> io::Result<Value> {
@@ -368,9 +344,7 @@ fn listed_descriptors() -> io::Result<BTreeSet<c_int>> {
 }
 
 fn tried_descriptors() -> BTreeSet<c_int> {
-    (0..DESCRIPTORS_TRIED)
-        .filter(|number| sys::is_open(*number))
-        .collect()
+    (0..DESCRIPTORS_TRIED).filter(|number| sys::is_open(*number)).collect()
 }
 
 /// Whether `/dev/tty` can be opened and is the terminal of the session: some

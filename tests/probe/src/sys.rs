@@ -23,11 +23,7 @@ pub type Resource = c_int;
 
 /// The C convention: a negative result means `errno` says why.
 fn check<T: Copy + Default + PartialOrd>(result: T) -> io::Result<T> {
-    if result < T::default() {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result < T::default() { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -35,11 +31,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 fn from_c_chars(chars: &[c_char]) -> String {
-    let bytes: Vec<u8> = chars
-        .iter()
-        .map(|it| *it as u8)
-        .take_while(|byte| *byte != 0)
-        .collect();
+    let bytes: Vec<u8> = chars.iter().map(|it| *it as u8).take_while(|byte| *byte != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -56,10 +48,7 @@ pub fn host_names() -> io::Result<HostNames> {
     check(unsafe { libc::uname(names.as_mut_ptr()) })?;
     // SAFETY: uname succeeded, so the structure is filled.
     let names = unsafe { names.assume_init() };
-    Ok(HostNames {
-        host: from_c_chars(&names.nodename),
-        domain: from_c_chars(&names.domainname),
-    })
+    Ok(HostNames { host: from_c_chars(&names.nodename), domain: from_c_chars(&names.domainname) })
 }
 
 /// Real, effective, saved, filesystem.
@@ -104,15 +93,7 @@ pub fn is_session_leader() -> io::Result<bool> {
 pub fn prctl_get(request: c_int) -> io::Result<c_int> {
     // SAFETY: requests of this kind take no pointer, and unused arguments must
     // be zero.
-    check(unsafe {
-        libc::prctl(
-            request,
-            0 as c_ulong,
-            0 as c_ulong,
-            0 as c_ulong,
-            0 as c_ulong,
-        )
-    })
+    check(unsafe { libc::prctl(request, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) })
 }
 
 pub fn parent_death_signal() -> io::Result<c_int> {
@@ -124,10 +105,7 @@ pub fn parent_death_signal() -> io::Result<c_int> {
 
 /// Soft and hard.
 pub fn resource_limit(resource: Resource) -> io::Result<[libc::rlim_t; 2]> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is to a live structure.
     check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
     Ok([limit.rlim_cur, limit.rlim_max])
@@ -158,9 +136,7 @@ pub fn affinity() -> io::Result<Vec<usize>> {
     // SAFETY: the set is live and `size` bytes long.
     check(unsafe { libc::sched_getaffinity(0, size, &raw mut cpus) })?;
     // SAFETY: every index is below the number of bits of the set.
-    Ok((0..size * 8)
-        .filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &cpus) })
-        .collect())
+    Ok((0..size * 8).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &cpus) }).collect())
 }
 
 /// The system call rather than getcwd(3), which turns a directory outside the
@@ -201,16 +177,10 @@ pub fn interfaces() -> io::Result<Vec<(String, bool)>> {
 }
 
 pub fn cpu_time() -> io::Result<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live structure.
     check(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) })?;
-    Ok(Duration::new(
-        time.tv_sec.cast_unsigned(),
-        u32::try_from(time.tv_nsec).unwrap_or(0),
-    ))
+    Ok(Duration::new(time.tv_sec.cast_unsigned(), u32::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
 // Terminals
@@ -250,14 +220,7 @@ pub fn type_into_terminal(byte: u8, junk: c_ulong) -> io::Result<()> {
     let request = libc::TIOCSTI as c_ulong | junk;
     // SAFETY: TIOCSTI reads one byte where its argument points; the kernel
     // ignores the upper half of the request.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_ioctl,
-            libc::STDIN_FILENO,
-            request,
-            &raw const byte,
-        )
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_ioctl, libc::STDIN_FILENO, request, &raw const byte) })?;
     Ok(())
 }
 

@@ -61,22 +61,14 @@ impl<'a> Request<'a> {
                 b"--net" => net = true,
                 b"--binds" => {
                     let count = arguments.next()?.to_str().ok()?.parse().ok()?;
-                    binds = Some(Binds {
-                        count,
-                        source: arguments.next()?,
-                    });
+                    binds = Some(Binds { count, source: arguments.next()? });
                 }
                 _ => break argument,
             }
         };
         let command = arguments.next()?;
         match arguments.next() {
-            None => Some(Self {
-                net,
-                binds,
-                root,
-                command,
-            }),
+            None => Some(Self { net, binds, root, command }),
             Some(_) => None,
         }
     }
@@ -101,13 +93,7 @@ pub unsafe extern "C" fn main(
     });
     let Some(request) = Request::parse(arguments) else {
         // SAFETY: the length is that of the buffer.
-        unsafe {
-            libc::write(
-                libc::STDERR_FILENO,
-                USAGE.as_ptr().cast(),
-                USAGE.count_bytes(),
-            )
-        };
+        unsafe { libc::write(libc::STDERR_FILENO, USAGE.as_ptr().cast(), USAGE.count_bytes()) };
         return FAILED;
     };
     match enter(request.net) {
@@ -145,11 +131,7 @@ fn enter(net: bool) -> Side {
     // SAFETY: without CLONE_VM and with no stack given this is a fork, and the process has one
     // thread; the kernel writes the pidfd into `jail`, which outlives the call.
     let pid = unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const arguments,
-            size_of::<libc::clone_args>(),
-        )
+        libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>())
     };
     match check(c"clone3", pid) {
         0 => Side::Jail,
@@ -167,20 +149,12 @@ fn wait(jail: c_int) -> c_int {
     check(c"waitid", result.into());
     // SAFETY: waitid has filled in the fields of a SIGCHLD.
     let status = unsafe { info.si_status() };
-    if info.si_code == libc::CLD_EXITED {
-        status
-    } else {
-        128 + status
-    }
+    if info.si_code == libc::CLD_EXITED { status } else { 128 + status }
 }
 
 /// Makes the calls between the birth of the jail's process and its command.
 fn set_up(request: &Request) {
-    prctl(
-        c"PR_SET_PDEATHSIG",
-        libc::PR_SET_PDEATHSIG,
-        libc::SIGKILL as c_ulong,
-    );
+    prctl(c"PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
     // SAFETY: takes no pointer.
     check(c"setsid", unsafe { libc::setsid() }.into());
     mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None);
@@ -189,11 +163,7 @@ fn set_up(request: &Request) {
     }
 
     let tree = open_tree(libc::AT_FDCWD, request.root, libc::AT_RECURSIVE as c_uint);
-    mount_setattr(
-        tree,
-        libc::AT_RECURSIVE,
-        libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-    );
+    mount_setattr(tree, libc::AT_RECURSIVE, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV);
     move_mount(tree, libc::AT_FDCWD, request.root);
     // SAFETY: takes no pointer.
     check(c"fchdir", unsafe { libc::fchdir(tree) }.into());
@@ -213,21 +183,9 @@ fn set_up(request: &Request) {
 fn mount_api_file_systems() {
     use libc::{MS_NODEV, MS_NOEXEC, MS_NOSUID};
 
-    mount(
-        Some(c"proc"),
-        c"proc",
-        Some(c"proc"),
-        MS_NOSUID | MS_NODEV | MS_NOEXEC,
-        None,
-    );
+    mount(Some(c"proc"), c"proc", Some(c"proc"), MS_NOSUID | MS_NODEV | MS_NOEXEC, None);
 
-    mount(
-        Some(c"tmpfs"),
-        c"dev",
-        Some(c"tmpfs"),
-        MS_NOSUID | MS_NOEXEC,
-        Some(c"mode=755"),
-    );
+    mount(Some(c"tmpfs"), c"dev", Some(c"tmpfs"), MS_NOSUID | MS_NOEXEC, Some(c"mode=755"));
     for (node, target) in NODES {
         // SAFETY: the path is a C string.
         let result = unsafe { libc::mknod(target.as_ptr(), libc::S_IFREG | 0o644, 0) };
@@ -236,48 +194,18 @@ fn mount_api_file_systems() {
     }
     for (to, path) in LINKS {
         // SAFETY: both paths are C strings.
-        check(
-            c"symlink",
-            unsafe { libc::symlink(to.as_ptr(), path.as_ptr()) }.into(),
-        );
+        check(c"symlink", unsafe { libc::symlink(to.as_ptr(), path.as_ptr()) }.into());
     }
     for directory in [c"dev/pts", c"dev/shm", c"dev/mqueue"] {
         // SAFETY: the path is a C string.
-        check(
-            c"mkdir",
-            unsafe { libc::mkdir(directory.as_ptr(), 0o755) }.into(),
-        );
+        check(c"mkdir", unsafe { libc::mkdir(directory.as_ptr(), 0o755) }.into());
     }
     let options = c"newinstance,ptmxmode=0666,mode=620";
-    mount(
-        Some(c"devpts"),
-        c"dev/pts",
-        Some(c"devpts"),
-        MS_NOSUID | MS_NOEXEC,
-        Some(options),
-    );
-    mount(
-        Some(c"tmpfs"),
-        c"dev/shm",
-        Some(c"tmpfs"),
-        MS_NOSUID | MS_NODEV,
-        Some(c"mode=1777"),
-    );
-    mount(
-        Some(c"mqueue"),
-        c"dev/mqueue",
-        Some(c"mqueue"),
-        MS_NOSUID | MS_NODEV | MS_NOEXEC,
-        None,
-    );
+    mount(Some(c"devpts"), c"dev/pts", Some(c"devpts"), MS_NOSUID | MS_NOEXEC, Some(options));
+    mount(Some(c"tmpfs"), c"dev/shm", Some(c"tmpfs"), MS_NOSUID | MS_NODEV, Some(c"mode=1777"));
+    mount(Some(c"mqueue"), c"dev/mqueue", Some(c"mqueue"), MS_NOSUID | MS_NODEV | MS_NOEXEC, None);
 
-    mount(
-        Some(c"tmpfs"),
-        c"tmp",
-        Some(c"tmpfs"),
-        MS_NOSUID | MS_NODEV,
-        Some(c"mode=1777"),
-    );
+    mount(Some(c"tmpfs"), c"tmp", Some(c"tmpfs"), MS_NOSUID | MS_NODEV, Some(c"mode=1777"));
 }
 
 /// Binds each source over the file of the same name in `binds` of the current directory.
@@ -289,14 +217,7 @@ fn bind_all(binds: &Binds) {
         let mut buffer = [0u8; 11];
         // SAFETY: snprintf writes no more than the length it is given, and the format takes one
         // unsigned int.
-        unsafe {
-            libc::snprintf(
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                c"%u".as_ptr(),
-                number,
-            )
-        };
+        unsafe { libc::snprintf(buffer.as_mut_ptr().cast(), buffer.len(), c"%u".as_ptr(), number) };
         // SAFETY: snprintf has ended the name with a zero.
         let name = unsafe { CStr::from_ptr(buffer.as_ptr().cast()) };
 
@@ -316,14 +237,9 @@ fn bind_all(binds: &Binds) {
 fn pivot() {
     let dot = c".".as_ptr();
     // SAFETY: both paths are C strings.
-    check(c"pivot_root", unsafe {
-        libc::syscall(libc::SYS_pivot_root, dot, dot)
-    });
+    check(c"pivot_root", unsafe { libc::syscall(libc::SYS_pivot_root, dot, dot) });
     // SAFETY: the path is a C string.
-    check(
-        c"umount2",
-        unsafe { libc::umount2(dot, libc::MNT_DETACH) }.into(),
-    );
+    check(c"umount2", unsafe { libc::umount2(dot, libc::MNT_DETACH) }.into());
     // SAFETY: the path is a C string.
     check(c"chdir", unsafe { libc::chdir(c"/".as_ptr()) }.into());
 }
@@ -381,13 +297,7 @@ fn mount(
     let pointer = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
     // SAFETY: all pointers are C strings, or null where mount(2) allows it.
     let result = unsafe {
-        libc::mount(
-            pointer(source),
-            target.as_ptr(),
-            pointer(kind),
-            flags,
-            pointer(options).cast(),
-        )
+        libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, pointer(options).cast())
     };
     if result == -1 {
         fail(c"mount", target);
@@ -404,12 +314,7 @@ fn open_tree(directory: c_int, path: &CStr, flags: c_uint) -> c_int {
 
 /// `mount_setattr(2)` on the mount of a descriptor.
 fn mount_setattr(tree: c_int, flags: c_int, set: u64) {
-    let attributes = libc::mount_attr {
-        attr_set: set,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is a C string, and the size is that of the attributes.
     let result = unsafe {
         libc::syscall(
@@ -443,12 +348,8 @@ fn move_mount(tree: c_int, directory: c_int, path: &CStr) {
 /// Opens a directory, only to look up names in it.
 fn open_directory(path: &CStr) -> c_int {
     // SAFETY: the path is a C string.
-    let directory = unsafe {
-        libc::open(
-            path.as_ptr(),
-            libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
-        )
-    };
+    let directory =
+        unsafe { libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) };
     check(c"open", directory.into());
     directory
 }
@@ -461,11 +362,7 @@ fn prctl(call: &CStr, option: c_int, value: c_ulong) {
 
 /// Passes on the result of a call, or ends the process when it failed.
 fn check(call: &CStr, result: c_long) -> c_long {
-    if result == -1 {
-        fail(call, c"")
-    } else {
-        result
-    }
+    if result == -1 { fail(call, c"") } else { result }
 }
 
 /// Says which call failed, on what and why, and ends the process.

@@ -1,0 +1,526 @@
+//! The explained script and the executor, with the same probe as the command,
+//! must put up equal jails.
+//!
+//! What may differ, and why:
+//!
+//! | field | why |
+//! |---|---|
+//! | `pid`, `ppid`, `session_leader` | the script has no init: the command is process 1 |
+//! | `pdeathsig` | unshare(1) sets it once, jailrun again after a change of user |
+//! | `dumpable` | reset by execve; says nothing about the set-up |
+//! | `signals` | the script's shell leaves what its caller ignores ignored |
+//! | device numbers, inode of `/` | each mount of memory is a new one |
+//! | mounts hidden under another on the same path | mount(8) reaches the topmost only |
+//! | numbers of pipes in `fds` | each run has its own |
+//! | the namespaces' numbers | compared as "the host's" or "not the host's" |
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use serde_json::{Map, Value};
+
+use crate::support::{Bench, Caller, Run, command, finish, jailrun, leftovers, run, unique};
+
+/// What is compared of a report: everything but the table above.
+fn comparable(report: &Value, host: &Value) -> Map<String, Value> {
+    let mut fields = report.as_object().unwrap().clone();
+    for field in ["pid", "ppid", "session_leader", "pdeathsig", "dumpable", "signals", "root"] {
+        fields.remove(field);
+    }
+    let host_namespaces = host["namespaces"].as_object().unwrap();
+    let namespaces = fields["namespaces"].as_object_mut().unwrap();
+    for (name, value) in namespaces.iter_mut() {
+        *value = Value::Bool(host_namespaces.get(name) == Some(value));
+    }
+    for target in fields["fds"].as_object_mut().unwrap().values_mut() {
+        let text = target.as_str().unwrap().split(":[").next().unwrap().to_owned();
+        *target = Value::String(text);
+    }
+    let mounts = fields["mounts"].as_array().unwrap().clone();
+    let mut visible: BTreeMap<String, Value> = BTreeMap::new();
+    for mut mount in mounts {
+        mount.as_object_mut().unwrap().remove("device");
+        // The latest on a path is the one that is seen.
+        visible.insert(mount["target"].as_str().unwrap().to_owned(), mount);
+    }
+    fields.insert("mounts".to_owned(), visible.into_values().collect());
+    fields
+}
+
+fn host_report() -> Value {
+    let output = Command::new(crate::support::probe()).arg("report").output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn explain(caller: Caller, arguments: &[&str]) -> String {
+    let mut words = vec!["up"];
+    let (before, after): (Vec<&str>, Vec<&str>) =
+        match arguments.iter().position(|word| *word == "--") {
+            Some(at) => (arguments[..at].to_vec(), arguments[at..].to_vec()),
+            None => (arguments.to_vec(), Vec::new()),
+        };
+    words.extend(before);
+    words.extend(["--explain", "--quiet"]);
+    words.extend(after);
+    let explained = run(caller, &words);
+    assert_eq!(explained.status, 0, "{}", explained.stderr);
+    explained.stdout
+}
+
+/// Runs a script from a file, as a caller.
+fn run_script(caller: Caller, script: &str, directory: &Path) -> Run {
+    let file = directory.join("explained.sh");
+    fs::write(&file, script).unwrap();
+    finish(command(caller, Path::new("sh"), &[file]).spawn().unwrap())
+}
+
+/// Runs both and returns the first difference, if there is one.
+fn difference(bench: &Bench, caller: Caller, arguments: &[&str], host: &Value) -> Option<String> {
+    let unit = bench.unit.to_str().unwrap();
+    let executed = bench.up(caller, arguments);
+    let mut explained = vec![unit];
+    explained.extend(arguments);
+    let script = explain(caller, &explained);
+    let scripted = run_script(caller, &script, bench.directory.path());
+    if executed.status != scripted.status {
+        return Some(format!("exit status: {executed:?}\n{scripted:?}\n{script}"));
+    }
+    if executed.stderr != scripted.stderr {
+        return Some(format!(
+            "standard error:\n{}\n{}\n{script}",
+            executed.stderr, scripted.stderr
+        ));
+    }
+    if executed.stdout.is_empty() || scripted.stdout.is_empty() {
+        return Some(format!("no report: {executed:?}\n{scripted:?}"));
+    }
+    let executed = comparable(&executed.json(), host);
+    let scripted = comparable(&scripted.json(), host);
+    let mut text = String::new();
+    for (field, value) in &executed {
+        let other = scripted.get(field).cloned().unwrap_or_default();
+        if *value != other {
+            let (ours, theirs) = narrow(value, &other);
+            writeln!(text, "{field}:\n  executed {ours}\n  explained {theirs}").unwrap();
+        }
+    }
+    (!text.is_empty())
+        .then(|| format!("{text}\n{}\n{script}", fs::read_to_string(&bench.unit).unwrap()))
+}
+
+/// Of two lists, the entries that differ.
+fn narrow(left: &Value, right: &Value) -> (String, String) {
+    let (Value::Array(ours), Value::Array(theirs)) = (left, right) else {
+        return (left.to_string(), right.to_string());
+    };
+    let only = |list: &[Value], other: &[Value]| {
+        let odd: Vec<_> = list.iter().filter(|entry| !other.contains(entry)).collect();
+        serde_json::to_string(&odd).unwrap()
+    };
+    (only(ours, theirs), only(theirs, ours))
+}
+
+/// A root that holds the host's programs, so that the script's part behind the
+/// pivot finds its tools.
+fn bench(root_keys: &str, text: &str) -> Bench {
+    let usr = "[[mounts]]\ntarget = \"/usr\"\nbind = \"/usr\"\nread-only = true\n";
+    let bench = Bench::with_root(root_keys, &format!("{usr}{text}"));
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{name}"), bench.root.join(name)).unwrap();
+    }
+    fs::create_dir(bench.root.join("usr")).unwrap();
+    bench
+}
+
+/// Prints the limits from inside, then becomes the probe.
+const COMMAND: &[&str] = &[
+    "--",
+    "/bin/sh",
+    "-c",
+    r#"for file in /cg/*/memory.limit_in_bytes /cg/*/memory.memsw.limit_in_bytes /cg/*/pids.max \
+       /cg/*/cpu.cfs_quota_us /cg/*/cpu.cfs_period_us /cg/*/cpu.shares /cg/*/cpuset.cpus /cg/*/cpuset.mems \
+       /cg/*/blkio.throttle.read_bps_device; do
+       if test -r "$file"; then echo "$file $(cat "$file")" >&2; fi; done
+       exec /probe report --exit 7"#,
+];
+
+fn assert_agreement(bench: &Bench, caller: Caller, arguments: &[&str]) {
+    if let Some(difference) = difference(bench, caller, arguments, &host_report()) {
+        panic!("{difference}");
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_plain_unit_for_root_and_for_an_ordinary_user() {
+    for caller in crate::support::CALLERS {
+        assert_agreement(&bench("", ""), caller, COMMAND);
+    }
+}
+
+#[test]
+fn every_kind_of_step() {
+    let text = r#"
+[[mounts]]
+target = "/data"
+bind = "{dir}/root/etc"
+read-only = true
+noexec = true
+noatime = true
+[[mounts]]
+target = "/made/deep"
+tmpfs = "1M"
+mode = "1777"
+user = "alice"
+group = "staff"
+[[mounts]]
+target = "/made/deep/file"
+content = "it's a \"text\"\nof two lines\n"
+[[mounts]]
+target = "/tmp/link"
+symlink = "/etc/passwd"
+[[mounts]]
+target = "/etc/group"
+mask = true
+[[mounts]]
+target = "/tmp/proc"
+proc = true
+[[mounts]]
+target = "/tmp/shared"
+bind = "{dir}/root/etc"
+recursive = false
+propagation = "shared"
+[[mounts]]
+target = "/cg"
+cgroup = true
+[namespaces]
+time = "private"
+time-offsets = { monotonic = "1h", boottime = "-20s" }
+[limits]
+memory = "64M"
+swap = "0"
+cpu = 0.5
+cpu-period = "50ms"
+cpu-shares = 512
+cpuset = "0"
+pids = 50
+[limits.blkio]
+devices = [{ path = "{dir}", read-bps = "10M" }]
+[limits.rlimits]
+nofile = { soft = 100, hard = 200 }
+stack = "8M"
+[security]
+capabilities = ["@default", "-CAP_MKNOD", "CAP_SYS_NICE"]
+ambient-capabilities = ["CAP_NET_BIND_SERVICE"]
+masked-paths = ["@default", "-/proc/keys", "/etc/passwd"]
+read-only-paths = ["@default", "/tmp/shared"]
+[process]
+user = "alice"
+supplementary-groups = ["staff", 7]
+umask = "077"
+cwd = "/data"
+nice = 5
+oom-score-adjust = 300
+cpu-affinity = "0"
+env = { QUOTED = "it's $HOME", PATH = "/usr/bin:/bin" }
+stderr = "append:{dir}/errors"
+[lifecycle]
+timeout = "30s"
+"#;
+    let bench = bench("domain = 1", text);
+    let unit = fs::read_to_string(&bench.unit).unwrap();
+    let unit = unit.replace("domain = 1", "").replacen(
+        "[root]",
+        "hostname = \"odd-name\"\ndomainname = \"example.org\"\n[root]",
+        1,
+    );
+    fs::write(&bench.unit, unit).unwrap();
+    assert_agreement(&bench, Caller::Root, COMMAND);
+    let errors = fs::read_to_string(bench.directory.path().join("errors")).unwrap();
+    let lines: Vec<_> = errors.lines().collect();
+    assert_eq!(lines.len() % 2, 0, "{errors}");
+    let (first, second) = lines.split_at(lines.len() / 2);
+    assert_eq!(first, second, "the limits differ");
+    assert!(errors.contains("memory.limit_in_bytes 67108864"), "{errors}");
+}
+
+#[test]
+fn joined_namespaces() {
+    let mut sleeper =
+        Command::new("unshare").args(["--uts", "--ipc", "sleep", "60"]).spawn().unwrap();
+    let id = sleeper.id();
+    crate::support::eventually("unshare", || {
+        let link = |path: String| fs::read_link(path).ok();
+        link(format!("/proc/{id}/ns/uts")) != link("/proc/self/ns/uts".to_owned())
+            && fs::read_to_string(format!("/proc/{id}/comm"))
+                .is_ok_and(|comm| comm.trim() == "sleep")
+    });
+    let text = format!(
+        "[namespaces]\nuts = \"/proc/{id}/ns/uts\"\nipc = \"/proc/{id}/ns/ipc\"\npid = \"host\"\ncgroup = \"host\"\n"
+    );
+    let bench = bench("", &text);
+    let outcome = difference(&bench, Caller::Root, COMMAND, &host_report());
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    assert_eq!(outcome, None);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn roots_in_memory_and_of_the_host() {
+    let memory = bench("", "");
+    let text = fs::read_to_string(&memory.unit).unwrap();
+    let path = format!("path = \"{}\"", memory.root.display());
+    let links: String = ["bin", "sbin", "lib", "lib64"]
+        .map(|name| format!("[[mounts]]\ntarget = \"/{name}\"\nsymlink = \"usr/{name}\"\n"))
+        .concat();
+    let probe = format!(
+        "[[mounts]]\ntarget = \"/probe\"\nbind = \"{}\"\n",
+        memory.root.join("probe").display()
+    );
+    let in_memory = text.replace(&path, "tmpfs = \"4M\"\nread-only = true") + &links + &probe;
+    fs::write(&memory.unit, in_memory).unwrap();
+    for caller in crate::support::CALLERS {
+        assert_agreement(&memory, caller, COMMAND);
+    }
+    let host = bench("", "");
+    let text = format!(
+        "name = \"{}\"\n[root]\nhost = true\n[[mounts]]\ntarget = \"/tmp/probe\"\nbind = \"{}\"\n",
+        host.name,
+        host.root.join("probe").display()
+    );
+    fs::write(&host.unit, text).unwrap();
+    for caller in crate::support::CALLERS {
+        assert_agreement(&host, caller, &["--", "/tmp/probe", "report"]);
+    }
+}
+
+#[test]
+fn a_chroot_is_explained_as_one() {
+    assert_agreement(&bench("switch = \"chroot\"", ""), Caller::Root, COMMAND);
+}
+
+#[test]
+fn streams_and_an_initless_jail() {
+    let text =
+        "[process]\ninit = false\nstdin = \"file:{dir}/input\"\nstdout = \"append:{dir}/output\"\n";
+    let bench = bench("", text);
+    fs::write(bench.directory.path().join("input"), "typed").unwrap();
+    let words = ["--", "/bin/sh", "-c", "cat; exit 3"];
+    let unit = bench.unit.to_str().unwrap();
+    assert_eq!(bench.up(Caller::Root, &words).status, 3);
+    let mut explained = vec![unit];
+    explained.extend(words);
+    let scripted =
+        run_script(Caller::Root, &explain(Caller::Root, &explained), bench.directory.path());
+    assert_eq!(scripted.status, 3, "{scripted:?}");
+    assert_eq!(fs::read_to_string(bench.directory.path().join("output")).unwrap(), "typedtyped");
+}
+
+/// `jailrun up UNIT --explain | sh` for every example whose needs are there.
+#[test]
+fn every_example_explained_into_a_shell() {
+    crate::support::require_root();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let directory = crate::support::scratch();
+    let copy = Command::new("cp").arg("-r").arg(&examples).arg(directory.path()).status().unwrap();
+    assert!(copy.success());
+    let escape = directory.path().join("examples/escape/root");
+    for name in ["proc", "sys", "dev", "tmp", "run", "usr"] {
+        fs::create_dir_all(escape.join(name)).unwrap();
+    }
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let link = escape.join(name);
+        if !link.exists() {
+            std::os::unix::fs::symlink(format!("usr/{name}"), link).unwrap();
+        }
+    }
+    let usr = "mounts=[{target=\"/usr\",bind=\"/usr\",read-only=true},{target=\"/run/probe\",bind=\"PROBE\"}]"
+        .replace("PROBE", crate::support::probe().to_str().unwrap());
+    let probe = format!(
+        "mounts=[{{target=\"/run/probe\",bind=\"{}\"}}]",
+        crate::support::probe().display()
+    );
+    let host = host_report();
+    let mut seen = 0;
+    for example in [
+        "hello.toml",
+        "web.toml",
+        "build.toml",
+        "limits.toml",
+        "escape/chroot.toml",
+        "escape/pivot.toml",
+    ] {
+        let unit = directory.path().join("examples").join(example);
+        let unit = unit.to_str().unwrap();
+        let name = unique("example");
+        let mounts = if example.starts_with("escape") { &usr } else { &probe };
+        let name_set = format!("name={name}");
+        let command_set = "process.command=[\"/run/probe\",\"report\"]";
+        let keys = ["--set", &name_set, "--set", mounts, "--set", command_set];
+        let mut words = vec!["up", unit, "--quiet"];
+        words.extend(keys);
+        let executed = run(Caller::Root, &words);
+        assert_eq!(executed.status, 0, "{example}: {}", executed.stderr);
+        let mut explained = vec![unit];
+        explained.extend(keys);
+        let script = explain(Caller::Root, &explained);
+        // Through a pipe, as the manual says.
+        let mut shell = command(Caller::Root, Path::new("sh"), &[] as &[&str])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let scripted = finish(shell);
+        assert_eq!(scripted.status, 0, "{example}: {scripted:?}\n{script}");
+        let mut ours = comparable(&executed.json(), &host);
+        let mut theirs = comparable(&scripted.json(), &host);
+        // Piped in, the script is standard input.
+        for fields in [&mut ours, &mut theirs] {
+            fields["fds"].as_object_mut().unwrap().remove("0");
+        }
+        for (field, value) in &ours {
+            let (ours, theirs) = narrow(value, &theirs[field]);
+            assert_eq!(ours, theirs, "{example}: {field}");
+        }
+        assert_eq!(leftovers(&name), Vec::<String>::new());
+        seen += 1;
+    }
+    assert_eq!(seen, 6);
+}
+
+/// Whether a jail can be explained without the caller's own binary.
+#[test]
+fn explaining_changes_nothing() {
+    let bench = bench("", "[limits]\nmemory = \"64M\"\n");
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let script = explain(Caller::Root, &[bench.unit.to_str().unwrap(), "--", "/probe"]);
+    assert!(script.starts_with("#!/bin/sh\n"));
+    assert!(!script.contains(jailrun().to_str().unwrap()));
+    bench.assert_nothing_left();
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+/// Text of the tables behind `[root]`, and keys of `[root]`.
+fn generated() -> impl Strategy<Value = (String, String)> {
+    let root = (any::<bool>(), 0..4_u8).prop_map(|(read_only, propagation)| {
+        let kinds = ["private", "slave", "shared", "private"];
+        format!("read-only = {read_only}\npropagation = \"{}\"", kinds[usize::from(propagation)])
+    });
+    let namespaces = (any::<[bool; 4]>(), 0..3600_u32).prop_map(|(flags, offset)| {
+        let word = |private: bool| if private { "private" } else { "host" };
+        let time = if flags[3] {
+            format!("time = \"private\"\ntime-offsets = {{ monotonic = \"{offset}s\" }}\n")
+        } else {
+            String::new()
+        };
+        format!(
+            "[namespaces]\nipc = \"{}\"\nuts = \"{}\"\ncgroup = \"{}\"\n{time}",
+            word(flags[0]),
+            word(flags[1]),
+            word(flags[2])
+        )
+    });
+    let mount = (0..7_u8, 0..6_u8, any::<[bool; 6]>()).prop_map(|(kind, place, flags)| {
+        let target = ["/data", "/tmp/a", "/new/place", "/tmp/a/b", "/run/x y", "/new"][usize::from(place)];
+        let what = match kind {
+            0 => "tmpfs = \"2M\"".to_owned(),
+            1 => "tmpfs = \"1M\"\nmode = \"700\"\ninodes = 100\nuser = 12\ngroup = 13".to_owned(),
+            2 => "bind = \"{dir}/root/etc\"".to_owned(),
+            3 => format!("bind = \"/usr/share\"\nrecursive = {}", flags[5]),
+            4 => "proc = true".to_owned(),
+            5 => "mqueue = true".to_owned(),
+            _ => "bind = \"/dev/shm\"".to_owned(),
+        };
+        format!(
+            "[[mounts]]\ntarget = \"{target}\"\n{what}\nread-only = {}\nnosuid = {}\nnodev = {}\nnoexec = {}\nnoatime = {}\n",
+            flags[0], flags[1], flags[2], flags[3], flags[4]
+        )
+    });
+    let mounts = proptest::collection::vec(mount, 0..4).prop_map(|list| list.concat());
+    let limits = (0..4_u8, 32..128_u32, 1..40_u32).prop_map(|(which, megabytes, pids)| {
+        let mut text = format!("[limits]\npids = {pids}0\n");
+        if which & 1 != 0 {
+            writeln!(text, "memory = \"{megabytes}M\"").unwrap();
+        }
+        if which & 2 != 0 {
+            writeln!(text, "cpu = 0.{megabytes}\ncpu-weight = {megabytes}").unwrap();
+        }
+        text + &format!("[limits.rlimits]\nnofile = {}\ncore = \"infinity\"\n", 64 + pids)
+    });
+    let security = (any::<[bool; 3]>(), proptest::sample::subsequence(
+        vec!["CAP_CHOWN", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_SETUID"], 0..5,
+    ))
+        .prop_map(|(flags, capabilities)| {
+            let list: Vec<_> = capabilities.iter().map(|name| format!("\"{name}\"")).collect();
+            let ambient = if flags[2] { list.join(", ") } else { String::new() };
+            format!(
+                "[security]\ncapabilities = [{}]\nambient-capabilities = [{ambient}]\nno-new-privileges = {}\nmasked-paths = {}\n",
+                list.join(", "),
+                flags[0],
+                if flags[1] { "[\"@default\"]" } else { "[]" }
+            )
+        });
+    let process = (0..3_u8, 0..0o1000_u32, any::<[bool; 2]>(), "[ -~]{0,12}").prop_map(
+        |(user, umask, flags, value)| {
+            let user = ["0", "\"alice\"", "4242"][usize::from(user)];
+            let value = value.replace(['\\', '"'], "'");
+            format!(
+                "[process]\nuser = {user}\numask = \"{umask:03o}\"\ninit = {}\ncwd = \"{}\"\nenv = {{ VALUE = \"{value}\" }}\n",
+                flags[0],
+                if flags[1] { "/" } else { "/etc" }
+            )
+        },
+    );
+    let network = any::<bool>()
+        .prop_map(|host| format!("[network]\nmode = \"{}\"\n", if host { "host" } else { "none" }));
+    (root, namespaces, mounts, limits, security, process, network).prop_map(
+        |(root, namespaces, mounts, limits, security, process, network)| {
+            (root, [mounts, namespaces, limits, security, process, network].concat())
+        },
+    )
+}
+
+/// Units generated from a fixed seed; `JAILRUN_CASES` sets how many.
+#[test]
+fn generated_units() {
+    let cases = std::env::var("JAILRUN_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let host = host_report();
+    let config =
+        Config { cases, max_shrink_iters: 40, failure_persistence: None, ..Config::default() };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let launched = std::cell::Cell::new(0);
+    runner
+        .run(&generated(), |(root, text)| {
+            let bench = bench(&root, &text);
+            let unit = bench.unit.to_str().unwrap();
+            let checked = run(Caller::Root, &["check", "--json", unit]);
+            // Mounts that exclude each other are refused: both sides agree on that.
+            let command_only_missing = checked.json()[0]["diagnostics"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|finding| finding["severity"] == "warning" || finding["code"] == "E0104");
+            if !command_only_missing {
+                return Ok(());
+            }
+            launched.set(launched.get() + 1);
+            match difference(&bench, Caller::Root, &["--", "/probe", "report"], &host) {
+                None => {
+                    prop_assert_eq!(leftovers(&bench.name), Vec::<String>::new());
+                    Ok(())
+                }
+                Some(difference) => Err(TestCaseError::fail(difference)),
+            }
+        })
+        .unwrap_or_else(|error| panic!("{error}"));
+    let launched = launched.get();
+    assert!(launched * 2 > cases, "only {launched} of {cases} generated units could be launched");
+}

@@ -1,0 +1,8 @@
+//! The program tested from outside, on the real kernel, as root and as an
+//! ordinary user.
+
+// A test crate has no outside for its modules to be public to.
+#![allow(unreachable_pub)]
+
+mod agreement;
+mod support;

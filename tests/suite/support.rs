@@ -1,0 +1,261 @@
+//! What the tests share: callers, roots, units, and what must not be left.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Who starts jailrun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// uid 0.
+    Root,
+    /// uid 65534, without groups, capabilities or delegated control groups.
+    User,
+}
+
+/// Both of them: most of what a jail is must hold for either.
+pub const CALLERS: [Caller; 2] = [Caller::Root, Caller::User];
+
+/// The ordinary user's uid.
+pub const USER: u32 = 65_534;
+
+/// Stops the test when a precondition is missing: a skip is a failure.
+pub fn require_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "these tests start jails as root and as another user: run them as root"
+    );
+}
+
+/// A directory that everybody may enter, removed at the end of the test.
+pub fn scratch() -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().prefix("jailrun-test-").tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// The program under test, where every caller can execute it: this build's, or
+/// the one that `JAILRUN_BINARY` names.
+pub fn jailrun() -> &'static Path {
+    static COPY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = COPY.get_or_init(|| {
+        let directory = scratch();
+        let path = directory.path().join("jailrun");
+        let built = std::env::var_os("JAILRUN_BINARY").map(PathBuf::from);
+        let built = built.map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+        fs::copy(built.unwrap_or(env!("CARGO_BIN_EXE_jailrun").into()), &path).unwrap();
+        (directory, path)
+    });
+    path
+}
+
+/// The probe: a static program that reports what it sees, see tests/probe.
+pub fn probe() -> &'static Path {
+    static PROBE: OnceLock<PathBuf> = OnceLock::new();
+    PROBE.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "jailprobe", "--target", &target])
+            .current_dir(root)
+            .status()
+            .unwrap();
+        assert!(
+            status.success(),
+            "the probe does not build: is `rustup target add {target}` done?"
+        );
+        let directory =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+        directory.join(target).join("debug/jailprobe")
+    })
+}
+
+/// A name that no other test uses.
+pub fn unique(prefix: &str) -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("test-{prefix}-{}-{number}", std::process::id())
+}
+
+/// A root directory with the probe as `/probe` and the usual mount points.
+pub fn root_with_probe(directory: &Path) -> PathBuf {
+    let root = directory.join("root");
+    for name in ["proc", "sys", "dev", "tmp", "run", "etc", "data"] {
+        fs::create_dir_all(root.join(name)).unwrap();
+    }
+    fs::copy(probe(), root.join("probe")).unwrap();
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n",
+    )
+    .unwrap();
+    fs::write(root.join("etc/group"), "root:x:0:\nstaff:x:50:\n").unwrap();
+    // The ordinary user's jails mount in it too.
+    let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(directory).status().unwrap();
+    assert!(chown.success());
+    root
+}
+
+/// A unit in a file of its own, in a fresh directory with a root.
+pub struct Bench {
+    pub directory: tempfile::TempDir,
+    pub root: PathBuf,
+    pub name: String,
+    pub unit: PathBuf,
+}
+
+impl Bench {
+    /// `text` follows `name`, `[root] path` and comes last, so that it may
+    /// open further tables; `{root}` and `{dir}` in it are replaced.
+    pub fn new(text: &str) -> Self {
+        Self::with_root("", text)
+    }
+
+    /// The same with further keys of `[root]`.
+    pub fn with_root(root_keys: &str, text: &str) -> Self {
+        require_root();
+        let directory = scratch();
+        let root = root_with_probe(directory.path());
+        let name = unique("jail");
+        let unit = directory.path().join("unit.toml");
+        let text = format!("name = \"{name}\"\n[root]\npath = \"{{root}}\"\n{root_keys}\n{text}\n")
+            .replace("{root}", &root.display().to_string())
+            .replace("{dir}", &directory.path().display().to_string());
+        fs::write(&unit, text).unwrap();
+        Self { directory, root, name, unit }
+    }
+
+    /// `jailrun up UNIT --quiet ARGUMENTS`.
+    pub fn up(&self, caller: Caller, arguments: &[&str]) -> Run {
+        let mut words = vec!["up", self.unit.to_str().unwrap(), "--quiet"];
+        words.extend(arguments);
+        run(caller, &words)
+    }
+
+    /// Runs the probe with a subcommand in the jail.
+    pub fn probe(&self, caller: Caller, words: &[&str]) -> Run {
+        let mut arguments = vec!["--", "/probe"];
+        arguments.extend(words);
+        self.up(caller, &arguments)
+    }
+
+    /// The probe's report from inside; the launch must succeed.
+    pub fn report(&self, caller: Caller) -> Value {
+        let run = self.probe(caller, &["report"]);
+        assert_eq!(run.status, 0, "{run:?}");
+        run.json()
+    }
+
+    /// Fails when the jail has left anything: a journal, a control group, a
+    /// mount, or a process.
+    pub fn assert_nothing_left(&self) {
+        assert_eq!(leftovers(&self.name), Vec::<String>::new());
+    }
+}
+
+/// What a jail of that name has left.
+pub fn leftovers(name: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    for state in ["/run/jailrun", "/dev/shm/jailrun-0", "/tmp/jailrun-65534"] {
+        let journal = Path::new(state).join(format!("{name}.json"));
+        if journal.exists() {
+            left.push(journal.display().to_string());
+        }
+    }
+    let groups = Command::new("find")
+        .args(["/sys/fs/cgroup", "-name", &format!("jailrun-{name}")])
+        .output()
+        .unwrap();
+    left.extend(String::from_utf8_lossy(&groups.stdout).lines().map(str::to_owned));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    left.extend(mounts.lines().filter(|line| line.contains(name)).map(str::to_owned));
+    left
+}
+
+/// How a run of jailrun ended.
+#[derive(Debug)]
+pub struct Run {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Run {
+    pub fn from_output(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status =
+            output.status.code().unwrap_or_else(|| 128 + output.status.signal().unwrap_or(0));
+        Self {
+            status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Standard output as one JSON value.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// A command as a caller, with nothing on standard input.
+pub fn command(caller: Caller, program: &Path, arguments: &[impl AsRef<OsStr>]) -> Command {
+    // What the test runner happens to have open is not part of any test.
+    static MARKED: OnceLock<()> = OnceLock::new();
+    MARKED.get_or_init(|| jailrun::sys::close_range(3, u32::MAX, true).unwrap());
+    let mut command = match caller {
+        Caller::Root => Command::new(program),
+        Caller::User => {
+            let mut command = Command::new("setpriv");
+            command.args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--inh-caps=-all",
+                "--bounding-set=-all",
+            ]);
+            command.env_remove("XDG_RUNTIME_DIR").arg(program);
+            command
+        }
+    };
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Colours would only be in the way; a test that wants them sets them.
+    command.env("NO_COLOR", "1").env("TERM", "dumb");
+    command
+}
+
+/// Runs jailrun to its end, within a minute.
+pub fn run(caller: Caller, arguments: &[impl AsRef<OsStr>]) -> Run {
+    finish(command(caller, jailrun(), arguments).spawn().unwrap())
+}
+
+/// Waits for a child, within a minute.
+pub fn finish(child: Child) -> Run {
+    let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    let (done, timer) = std::sync::mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if timer.recv_timeout(Duration::from_secs(60)).is_err() {
+            nix::sys::signal::kill(id, nix::sys::signal::SIGKILL).unwrap();
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    done.send(()).ok();
+    watchdog.join().unwrap();
+    Run::from_output(output)
+}
+
+/// Waits until something holds, within ten seconds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
