@@ -447,9 +447,9 @@ impl<H: Host> Planner<'_, H> {
 
     pub(super) fn privileges(&mut self, user: &User) {
         let security = &self.unit.security;
-        let capabilities = security.capabilities.value.0;
+        let capabilities = self.grantable(security.capabilities.value.0);
         let ambient = security.ambient_capabilities.value.0;
-        self.warn_about_capabilities(capabilities);
+        self.warn_about_capabilities(security.capabilities.value.0);
         let by = origin(security.capabilities.span, "security.capabilities");
         self.push(Step::LimitCapabilities { keep: capabilities }, by);
         let groups = (!self.private_user).then(|| user.groups.clone());
@@ -466,6 +466,13 @@ impl<H: Host> Planner<'_, H> {
         // Another user than root keeps through execve what is ambient.
         let permitted = if user.uid == 0 { capabilities } else { ambient };
         self.push(Step::SetCapabilities { permitted, ambient }, by);
+        // Before the working directory: no descriptor may lead it astray.
+        let pass = &self.unit.process.pass_fds;
+        self.setting(
+            Step::CloseFds { keep: pass.value.clone() },
+            &unspan(pass),
+            "process.pass-fds",
+        );
         let cwd = &self.unit.process.cwd;
         self.setting(
             Step::ChangeDirectory { path: cwd.value.0.clone() },
@@ -476,12 +483,23 @@ impl<H: Host> Planner<'_, H> {
         if no_new.value {
             self.setting(Step::NoNewPrivileges, &unspan(no_new), "security.no-new-privileges");
         }
-        let pass = &self.unit.process.pass_fds;
-        self.setting(
-            Step::CloseFds { keep: pass.value.clone() },
-            &unspan(pass),
-            "process.pass-fds",
-        );
+    }
+
+    /// "all" is all that the caller has; a name that the caller does not have
+    /// is an error. In a user namespace of its own the jail starts with all.
+    fn grantable(&mut self, wanted: u64) -> u64 {
+        let own = if self.private_user { u64::MAX } else { self.host.capabilities() };
+        if wanted == names::ALL_CAPABILITIES {
+            return wanted & own;
+        }
+        if wanted & !own != 0 {
+            let words: Vec<_> = names::capability_words(wanted & !own).collect();
+            self.find(
+                Diagnostic::error("E0309", "a capability that the caller does not have")
+                    .at_maybe(self.unit.security.capabilities.span, words.join(", ")),
+            );
+        }
+        wanted
     }
 
     fn warn_about_capabilities(&mut self, granted: u64) {

@@ -5,4 +5,5 @@
 #![allow(unreachable_pub)]
 
 mod agreement;
+mod execution;
 mod support;

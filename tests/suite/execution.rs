@@ -1,0 +1,601 @@
+//! What a running jail is: what it sees, what it may do, how it ends, and what
+//! is left of it. Through the binary, on the real kernel.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::{Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, run};
+
+/// Starts a probe in the jail and leaves it running.
+fn start(bench: &Bench, caller: Caller, words: &[&str]) -> Child {
+    let mut arguments = vec!["up", "--quiet", bench.unit.to_str().unwrap(), "--", "/probe"];
+    arguments.extend(words);
+    command(caller, jailrun(), &arguments).spawn().unwrap()
+}
+
+/// Waits until a started probe has printed a line, and returns it.
+fn first_line(child: &mut Child) -> String {
+    use std::io::Read as _;
+    let mut line = String::new();
+    let stdout = child.stdout.as_mut().unwrap();
+    let mut byte = [0_u8];
+    while !line.ends_with('\n') && stdout.read(&mut byte).unwrap() == 1 {
+        line.push(char::from(byte[0]));
+    }
+    line
+}
+
+fn signal(child: &Child, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+/// Process ids of the descendants of a process.
+fn descendants(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    let mut all: Vec<u32> =
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    for child in all.clone() {
+        all.extend(descendants(child));
+    }
+    all
+}
+
+#[test]
+fn the_inside_has_nothing_of_the_caller() {
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        let mut words = command(
+            caller,
+            jailrun(),
+            &["up", "--quiet", bench.unit.to_str().unwrap(), "--", "/probe", "report"],
+        );
+        words.env("SECRET", "1").env("NOTIFY_SOCKET", "/x").env("LISTEN_FDS", "3");
+        let report = finish(words.spawn().unwrap()).json();
+        assert_eq!(report["hostname"], Value::from(bench.name.as_str()));
+        assert_eq!(report["uids"], serde_json::json!([0, 0, 0, 0]));
+        for set in ["inheritable", "permitted", "effective", "bounding", "ambient"] {
+            assert_eq!(report["capabilities"][set], "0000000000000000", "{caller:?} {set}");
+        }
+        assert_eq!(report["no_new_privs"], true);
+        assert_eq!(report["rlimits"]["core"], serde_json::json!([0, 0]));
+        assert_eq!(report["interfaces"], serde_json::json!({ "lo": "up" }));
+        assert_eq!(report["cwd"], "/");
+        assert_eq!(report["umask"], "0022");
+        assert_eq!(report["pid"], 2);
+        assert_eq!(report["controlling_terminal"], false);
+        let names: Vec<_> = report["environment"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(names, ["HOME", "PATH", "TERM", "USER", "container"]);
+        let fds: Vec<_> = report["fds"].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fds, ["0", "1", "2"]);
+        let devices: Vec<_> = report["dev"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["name"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            devices,
+            [
+                "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
+                "stdout", "tty", "urandom", "zero"
+            ]
+        );
+        for line in report["cgroup"].as_array().unwrap() {
+            assert!(line.as_str().unwrap().ends_with(":/"), "{line}");
+        }
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn every_mount_refuses_devices_and_set_user_id() {
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        for mount in bench.report(caller)["mounts"].as_array().unwrap() {
+            let options: Vec<_> =
+                mount["options"].as_array().unwrap().iter().map(|o| o.as_str().unwrap()).collect();
+            let target = mount["target"].as_str().unwrap();
+            assert!(options.contains(&"nosuid"), "{target} {options:?}");
+            // Device nodes themselves, terminals, and /dev/null as a mask.
+            let holds_devices = target.starts_with("/dev/") || target.starts_with("/proc/");
+            assert!(options.contains(&"nodev") || holds_devices, "{target} {options:?}");
+            assert_eq!(mount["propagation"], "private", "{target}");
+        }
+    }
+}
+
+#[test]
+fn what_a_jail_tries_is_refused() {
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        for (words, errno) in [
+            (&["sysctl-write"][..], "EROFS"),
+            (&["mount-tmpfs", "/tmp"], "EPERM"),
+            (&["umount", "/proc/keys"], "EPERM"),
+            (&["remount-rw", "/proc/sys"], "EPERM"),
+            (&["mknod", "/tmp/null"], "EPERM"),
+        ] {
+            let attempt = bench.probe(caller, words).json();
+            assert_eq!(attempt["ok"], false, "{caller:?} {words:?}");
+            // The host's root alone gets as far as the read-only mount.
+            let errno =
+                if words == ["sysctl-write"] && caller == Caller::User { "EACCES" } else { errno };
+            assert_eq!(attempt["errno"], errno, "{caller:?} {words:?} {attempt}");
+        }
+        let masked = bench.probe(caller, &["read", "/proc/keys"]);
+        assert_eq!((masked.status, masked.stdout.as_str()), (0, ""), "{masked:?}");
+    }
+}
+
+#[test]
+fn the_double_chroot_stays_inside_a_pivot_and_leaves_a_chroot() {
+    let text = "[security]\ncapabilities = [\"CAP_SYS_CHROOT\", \"CAP_DAC_OVERRIDE\"]\n";
+    let pivot = Bench::with_root("", text);
+    assert_eq!(pivot.probe(Caller::Root, &["escape"]).json()["escaped"], false);
+    let chroot = Bench::with_root("switch = \"chroot\"", text);
+    assert_eq!(
+        chroot.probe(Caller::Root, &["escape"]).json()["escaped"],
+        true,
+        "the control must get out"
+    );
+}
+
+#[test]
+fn an_open_directory_of_the_caller_does_not_come_in() {
+    let bench = Bench::new("");
+    let directory = fs::File::open("/").unwrap();
+    jailrun::sys::keep_on_exec(directory.as_raw_fd()).unwrap();
+    let unit = bench.unit.to_str().unwrap();
+    // Through a shell, which gives it a number that the runner has not.
+    let script = format!(
+        "exec 7</ 8<>/dev/null; exec \"$0\" up --quiet {unit} --set process.pass-fds=[8] -- /probe open-fds"
+    );
+    let child =
+        command(Caller::Root, Path::new("sh"), &["-c", &script, jailrun().to_str().unwrap()])
+            .spawn()
+            .unwrap();
+    let fds: Vec<_> = finish(child).json().as_object().unwrap().keys().cloned().collect();
+    assert_eq!(fds, ["0", "1", "2", "8"]);
+}
+
+#[test]
+fn a_working_directory_outside_the_root_is_refused() {
+    let bench = Bench::new("");
+    for fd in 3..12 {
+        let cwd = format!("process.cwd=/proc/self/fd/{fd}");
+        let run = bench.up(Caller::Root, &["--set", &cwd, "--", "/probe", "report"]);
+        assert_eq!(run.status, 125, "{run:?}");
+        assert!(run.stderr.contains("go to /proc/self/fd/"), "{run:?}");
+        let path = format!("/proc/self/fd/{fd}/../../probe");
+        assert_ne!(bench.up(Caller::Root, &["--", &path, "true"]).status, 0);
+    }
+    std::os::unix::fs::symlink("/proc/self/fd/5", bench.root.join("link")).unwrap();
+    let run = bench.up(Caller::Root, &["--set", "process.cwd=/link", "--", "/probe", "true"]);
+    assert_eq!(run.status, 125, "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn exit_statuses_are_the_commands_own() {
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        assert_eq!(bench.probe(caller, &["exit", "0"]).status, 0);
+        assert_eq!(bench.probe(caller, &["exit", "42"]).status, 42);
+        assert_eq!(bench.probe(caller, &["signal", "15"]).status, 143);
+        assert_eq!(bench.up(caller, &["--", "/absent"]).status, 127);
+        assert_eq!(bench.up(caller, &["--", "absent"]).status, 127);
+        assert_eq!(bench.up(caller, &["--", "/etc/passwd"]).status, 126);
+        assert_eq!(bench.up(caller, &["--", "/etc"]).status, 126);
+        let without_init = ["--set", "process.init=false", "--", "/probe", "exit", "7"];
+        assert_eq!(bench.up(caller, &without_init).status, 7);
+        let in_host_pids = ["--set", "namespaces.pid=host", "--", "/probe", "exit", "9"];
+        assert_eq!(bench.up(caller, &in_host_pids).status, 9);
+    }
+    assert_eq!(run(Caller::Root, &["up"]).status, 125);
+    assert_eq!(run(Caller::Root, &["check"]).status, 2);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_command_that_ends_at_once_ends_the_jail() {
+    // Its end came before the init was listening, and the jail never ended.
+    let bench = Bench::with_root("api-filesystems = []", "");
+    for _ in 0..100 {
+        assert_eq!(bench.probe(Caller::Root, &["true"]).status, 0);
+    }
+}
+
+#[test]
+fn a_missing_interpreter_is_named() {
+    let bench = Bench::new("");
+    let script = bench.root.join("script");
+    fs::write(&script, "#!/usr/bin/absent\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = bench.up(Caller::Root, &["--", "/script"]);
+    assert_eq!(run.status, 126);
+    assert!(run.stderr.contains("`/usr/bin/absent`"), "{}", run.stderr);
+    assert!(run.stderr.contains("E0306"), "{}", run.stderr);
+}
+
+#[test]
+fn streams_are_only_the_commands() {
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        let unit = bench.unit.to_str().unwrap();
+        let mut child = command(caller, jailrun(), &["up", unit, "--", "/probe", "exit", "3"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"x").unwrap();
+        let run = finish(child);
+        assert_eq!((run.status, run.stdout.as_str()), (3, ""));
+        assert!(run.stderr.starts_with("jailrun: "), "{run:?}");
+        assert_eq!(bench.probe(caller, &["exit", "3"]).stderr, "");
+    }
+}
+
+#[test]
+fn signals_reach_the_command() {
+    use nix::sys::signal::Signal;
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        let mut child = start(&bench, caller, &["trap"]);
+        assert_eq!(first_line(&mut child), "ready\n");
+        for each in [
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGCONT,
+            Signal::SIGINT,
+        ] {
+            signal(&child, each);
+            assert_eq!(format!("SIG{}", first_line(&mut child).trim()), each.as_str());
+        }
+        signal(&child, Signal::SIGUSR1);
+        assert_eq!(first_line(&mut child), "USR1\n");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        eventually("the journal of a killed supervisor is reclaimed by the next launch", || {
+            bench.probe(caller, &["true"]).status == 0
+        });
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_timeout_ends_a_command_that_ignores_its_signal() {
+    let bench = Bench::new("[lifecycle]\ntimeout = \"300ms\"\nstop-grace = \"300ms\"\n");
+    for caller in CALLERS {
+        for init in ["process.init=true", "process.init=false"] {
+            let began = Instant::now();
+            let run = bench.up(caller, &["--set", init, "--", "/probe", "ignore-term", "30"]);
+            assert_eq!(run.status, 124, "{run:?}");
+            assert!(run.stderr.contains("ended after its timeout of 300ms"), "{run:?}");
+            assert!(began.elapsed() < Duration::from_secs(20));
+        }
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_second_interrupt_kills() {
+    use nix::sys::signal::Signal;
+    let bench = Bench::new("");
+    let mut child = start(&bench, Caller::Root, &["ignore-term", "60"]);
+    first_line(&mut child);
+    signal(&child, Signal::SIGINT);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(child.try_wait().unwrap().is_none(), "one interrupt is the command's to take");
+    signal(&child, Signal::SIGINT);
+    let run = finish(child);
+    assert_eq!(run.status, 137);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_supervisor_takes_the_jail_along() {
+    let bench = Bench::new("[limits]\nmemory = \"64M\"\n[process]\ncommand = []\n");
+    let text = fs::read_to_string(&bench.unit).unwrap().replace("[process]\ncommand = []\n", "");
+    fs::write(&bench.unit, text).unwrap();
+    let mut child = start(&bench, Caller::Root, &["ignore-term", "60"]);
+    first_line(&mut child);
+    let inside = descendants(child.id());
+    assert_eq!(inside.len(), 2, "init and command");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("its processes end", || {
+        inside.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    });
+    assert!(!crate::support::leftovers(&bench.name).is_empty(), "the control must leave something");
+    let collected = run(Caller::Root, &["gc"]);
+    assert_eq!(collected.status, 0, "{collected:?}");
+    assert!(collected.stderr.contains(&bench.name), "{collected:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn the_next_launch_reclaims_what_a_killed_one_left() {
+    let bench = Bench::new("[limits]\nmemory = \"64M\"\n");
+    let mut child = start(&bench, Caller::Root, &["ignore-term", "60"]);
+    first_line(&mut child);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(bench.probe(Caller::Root, &["true"]).status, 0);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn one_name_runs_once() {
+    let bench = Bench::new("");
+    for caller in CALLERS {
+        let mut first = start(&bench, caller, &["trap"]);
+        first_line(&mut first);
+        let second = bench.probe(caller, &["true"]);
+        assert_eq!(second.status, 125);
+        assert!(
+            second.stderr.contains(&format!("a jail named `{}` is running", bench.name)),
+            "{second:?}"
+        );
+        signal(&first, nix::sys::signal::Signal::SIGTERM);
+        assert_eq!(finish(first).status, 0);
+        assert_eq!(bench.probe(caller, &["true"]).status, 0);
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn many_jails_at_once_come_and_go() {
+    let benches: Vec<_> = (0..24).map(|_| Bench::new("[limits]\nmemory = \"32M\"\n")).collect();
+    let children: Vec<_> =
+        benches.iter().map(|bench| start(bench, Caller::Root, &["sleep", "0.2"])).collect();
+    for child in children {
+        let run = finish(child);
+        assert_eq!(run.status, 0, "{run:?}");
+    }
+    for bench in &benches {
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn orphans_are_reaped() {
+    let bench = Bench::new("");
+    let report = bench.probe(Caller::Root, &["zombies", "200"]).json();
+    assert_eq!(report["zombies"], 0, "{report}");
+}
+
+#[test]
+fn without_a_pid_namespace_nothing_stays_running() {
+    for caller in CALLERS {
+        let bench = Bench::new(
+            "[namespaces]\npid = \"host\"\n[[mounts]]\ntarget = \"/bin\"\nbind = \"/bin\"\n[[mounts]]\ntarget = \"/usr\"\nbind = \"/usr\"\n[[mounts]]\ntarget = \"/lib\"\nbind = \"/lib\"\n[[mounts]]\ntarget = \"/lib64\"\nbind = \"/lib64\"\n",
+        );
+        let marker = format!("31{}", std::process::id());
+        let script = format!("/probe sleep {marker} & /probe sleep {marker} & exit 5");
+        let run = bench.up(caller, &["--", "/bin/sh", "-c", &script]);
+        assert_eq!(run.status, 5, "{run:?}");
+        let processes =
+            Command::new("pgrep").args(["-f", &format!("probe sleep {marker}")]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&processes.stdout), "", "{caller:?}");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn limits_are_seen_in_the_groups_and_hold() {
+    let bench = Bench::new("[limits]\nmemory = \"32M\"\nswap = \"0\"\npids = 20\ncpu = 0.5\n");
+    let hog = bench.probe(Caller::Root, &["hog", "200000000"]);
+    assert_eq!(hog.status, 137, "{hog:?}");
+    let last = hog.stderr.lines().last().unwrap();
+    assert!(last.contains("killed by the kernel for memory: peak 32M, limit 32M"), "{hog:?}");
+    let forks = bench.probe(Caller::Root, &["forks", "100"]).json();
+    assert_eq!(forks["errno"], "EAGAIN", "{forks}");
+    assert!(forks["started"].as_u64().unwrap() < 20, "{forks}");
+    let spin = bench.probe(Caller::Root, &["spin", "1"]).json();
+    let share = spin["cpu_seconds"].as_f64().unwrap() / spin["wall_seconds"].as_f64().unwrap();
+    assert!((0.3..0.65).contains(&share), "{spin}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_is_no_launch() {
+    let bench = Bench::new("[limits]\nmemory = \"64M\"\n");
+    let run = bench.probe(Caller::User, &["true"]);
+    assert_eq!(run.status, 125);
+    assert!(run.stderr.contains("E0308") && run.stderr.contains("systemd-run --user"), "{run:?}");
+    let skip = bench.up(Caller::User, &["--set", "limits.on-missing=skip", "--", "/probe", "true"]);
+    assert_eq!((skip.status, skip.stderr.as_str()), (0, ""), "{skip:?}");
+    let high = bench.up(Caller::Root, &["--set", "limits.memory-high=32M", "--", "/probe", "true"]);
+    assert_eq!(high.status, 125);
+    assert!(high.stderr.contains("memory-high"), "{high:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_failed_step_is_named_and_everything_taken_back() {
+    // A value the kernel refuses and planning lets pass: a device without a queue limit.
+    let bench = Bench::new(
+        "[limits]\nmemory = \"64M\"\n[[mounts]]\ntarget = \"/new/place\"\ntmpfs = \"1M\"\n[process]\nuser = 0\n",
+    );
+    let run = bench.up(Caller::Root, &["--set", "process.pass-fds=[99]", "--", "/probe", "true"]);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(
+        run.stderr.contains("step ") && run.stderr.contains(" of ") && run.stderr.contains("EBADF"),
+        "{run:?}"
+    );
+    assert!(run.stderr.contains("asked for by --set process.pass-fds=[99]"), "{run:?}");
+    assert!(run.stderr.contains("`pass-fds` is not open"), "{run:?}");
+    assert!(!bench.root.join("new/place").exists(), "the mount point of a failed launch");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn mount_points_are_created_and_said() {
+    let bench = Bench::new("[[mounts]]\ntarget = \"/made/file\"\nbind = \"/etc/hostname\"\n");
+    let unit = bench.unit.to_str().unwrap();
+    let run = run(Caller::Root, &["up", unit, "--", "/probe", "read", "/made/file"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    assert_eq!(run.stdout, fs::read_to_string("/etc/hostname").unwrap());
+    assert!(run.stderr.contains("W0001") && run.stderr.contains("made/file"), "{run:?}");
+}
+
+#[test]
+fn a_hostile_root_is_refused_or_harmless() {
+    let host = crate::support::scratch();
+    let canary = host.path().join("canary");
+    fs::write(&canary, "untouched").unwrap();
+    for name in ["proc", "sys", "dev", "tmp", "run"] {
+        let bench = Bench::new("");
+        fs::remove_dir(bench.root.join(name)).unwrap();
+        std::os::unix::fs::symlink(host.path(), bench.root.join(name)).unwrap();
+        for caller in CALLERS {
+            let run = bench.probe(caller, &["true"]);
+            assert_eq!(run.status, 125, "{name} {run:?}");
+            assert!(run.stderr.contains("E0311"), "{run:?}");
+        }
+    }
+    // Links inside the root are followed inside the root.
+    let bench = Bench::new("[[mounts]]\ntarget = \"/link/etc/new\"\ntmpfs = \"1M\"\n");
+    std::os::unix::fs::symlink("/", bench.root.join("link")).unwrap();
+    assert_eq!(bench.probe(Caller::Root, &["write", "/etc/new/file", "x"]).status, 0);
+    assert!(bench.root.join("etc/new").is_dir() && !Path::new("/etc/new").exists());
+    // Device nodes and files of the root's own /dev are never looked at.
+    let bench = Bench::new("");
+    std::os::unix::fs::symlink(&canary, bench.root.join("dev/null")).unwrap();
+    std::os::unix::fs::symlink(&canary, bench.root.join("dev/console")).unwrap();
+    let report = bench.report(Caller::Root);
+    assert!(report["dev"].to_string().contains("\"device\":\"1:3\""));
+    assert_eq!(fs::read_to_string(&canary).unwrap(), "untouched");
+    // A user's name is not looked for in a FIFO, outside, or for ever.
+    for replace in ["fifo", "link", "zero"] {
+        let bench = Bench::new("[process]\nuser = \"alice\"\n");
+        let passwd = bench.root.join("etc/passwd");
+        fs::remove_file(&passwd).unwrap();
+        match replace {
+            "fifo" => nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "link" => std::os::unix::fs::symlink("/../../../etc/passwd", &passwd).unwrap(),
+            _ => fs::File::create(&passwd).unwrap().set_len(4 << 30).unwrap(),
+        }
+        let run = bench.probe(Caller::Root, &["true"]);
+        assert_eq!(run.status, 125, "{replace} {run:?}");
+        assert!(run.stderr.contains("E0303"), "{run:?}");
+    }
+}
+
+#[test]
+fn read_only_holds_for_every_mount_below() {
+    let bench =
+        Bench::new("[[mounts]]\ntarget = \"/data\"\nbind = \"{dir}/tree\"\nread-only = true\n");
+    let tree = bench.directory.path().join("tree");
+    fs::create_dir_all(tree.join("inner")).unwrap();
+    let unit = bench.unit.to_str().unwrap();
+    // In a mount namespace of its own: the test leaves no mount behind.
+    let script = format!(
+        "mount -t tmpfs t {tree}/inner && chmod 1777 {tree}/inner && exec \"$0\" up --quiet {unit} -- /probe write /data/inner/file x",
+        tree = tree.display()
+    );
+    let child = command(
+        Caller::Root,
+        Path::new("unshare"),
+        &["-m", "sh", "-c", &script, jailrun().to_str().unwrap()],
+    )
+    .spawn()
+    .unwrap();
+    let attempt = finish(child).json();
+    assert_eq!(attempt["errno"], "EROFS", "{attempt}");
+}
+
+#[test]
+fn users_and_groups_are_the_jails() {
+    let bench = Bench::new("[process]\nuser = \"alice\"\nsupplementary-groups = [\"staff\"]\n");
+    let report = bench.report(Caller::Root);
+    assert_eq!(report["uids"], serde_json::json!([1000, 1000, 1000, 1000]));
+    assert_eq!(report["gids"][0], 1001);
+    assert_eq!(report["groups"], serde_json::json!([50]));
+    assert_eq!(report["environment"]["HOME"], "/home/alice");
+    assert_eq!(report["environment"]["USER"], "alice");
+    let refused = bench.probe(Caller::User, &["true"]);
+    assert_eq!(refused.status, 125);
+    assert!(refused.stderr.contains("E0309"), "{refused:?}");
+}
+
+#[test]
+fn set_user_id_copies_of_jailrun_refuse_to_run() {
+    crate::support::require_root();
+    let directory = crate::support::scratch();
+    let copy = directory.path().join("jailrun");
+    fs::copy(jailrun(), &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
+    let child = command(Caller::User, &copy, &["gc"]).spawn().unwrap();
+    let run = finish(child);
+    assert_eq!(run.status, 125);
+    assert!(run.stderr.contains("refuses"), "{run:?}");
+}
+
+#[test]
+fn a_state_directory_of_somebody_else_is_refused() {
+    let bench = Bench::new("");
+    let runtime = crate::support::scratch();
+    let state = runtime.path().join("jailrun");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
+    let words = ["up", "--quiet", bench.unit.to_str().unwrap(), "--", "/probe", "true"];
+    let child = command(Caller::User, jailrun(), &words)
+        .env("XDG_RUNTIME_DIR", runtime.path())
+        .spawn()
+        .unwrap();
+    let run = finish(child);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("belongs to somebody else"), "{run:?}");
+}
+
+#[test]
+fn odd_surroundings_work_or_say_why() {
+    let bench = Bench::new("");
+    let unit = bench.unit.to_str().unwrap();
+    let jailrun = jailrun().to_str().unwrap();
+    let run_in = |script: &str| -> Run {
+        let script = format!("{script} \"$0\" up --quiet {unit} -- /probe exit 6");
+        finish(command(Caller::Root, Path::new("bash"), &["-c", &script, jailrun]).spawn().unwrap())
+    };
+    assert_eq!(run_in("trap '' CHLD INT TERM;").status, 6);
+    assert_eq!(run_in("exec 0<&- 1>&- 2>&-;").status, 6);
+    assert_eq!(run_in("ulimit -n 32;").status, 6);
+    assert_eq!(run_in("taskset -c 0").status, 6);
+    let nested = format!(
+        "[root]\nhost = true\nread-only = false\n[security]\ncapabilities = \"all\"\n[network]\nmode = \"host\"\n[namespaces]\ncgroup = \"host\"\n"
+    );
+    let outer = bench.directory.path().join("outer.toml");
+    fs::write(&outer, format!("name = \"{}-outer\"\n{nested}", bench.name)).unwrap();
+    let run = run(
+        Caller::Root,
+        &[
+            "up",
+            "--quiet",
+            outer.to_str().unwrap(),
+            "--set",
+            "root.api-filesystems=[\"/run\"]",
+            "--",
+            jailrun,
+            "up",
+            "--quiet",
+            unit,
+            "--",
+            "/probe",
+            "exit",
+            "8",
+        ],
+    );
+    assert_eq!(run.status, 8, "{run:?}");
+    bench.assert_nothing_left();
+}
