@@ -531,3 +531,49 @@ pub fn is_in_memory(path: &Path) -> bool {
     let result = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
     result == 0 && i64::try_from(found.f_type).is_ok_and(|magic| magic == TMPFS_MAGIC)
 }
+
+/// The heap of a program with one thread: dlmalloc without a lock, which on
+/// every allocation costs more than the allocation.
+#[cfg(target_env = "musl")]
+#[derive(Debug)]
+pub struct Heap(std::cell::UnsafeCell<dlmalloc::Dlmalloc>);
+
+#[cfg(target_env = "musl")]
+impl Heap {
+    /// An empty heap.
+    pub const fn new() -> Self {
+        Self(std::cell::UnsafeCell::new(dlmalloc::Dlmalloc::new()))
+    }
+}
+
+#[cfg(target_env = "musl")]
+impl Default for Heap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: jailrun never starts a thread, and the process that shares its
+// memory runs only while this one is suspended (see vfork).
+#[cfg(target_env = "musl")]
+unsafe impl Sync for Heap {}
+
+// SAFETY: dlmalloc keeps the contract of GlobalAlloc; no second thread and no
+// signal handler enters it at the same time.
+#[cfg(target_env = "musl")]
+unsafe impl std::alloc::GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        // SAFETY: the only reference at this time; size and alignment are valid.
+        unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: as above; the pointer comes from this heap with that layout.
+        unsafe { (*self.0.get()).free(pointer, layout.size(), layout.align()) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        unsafe { (*self.0.get()).realloc(pointer, layout.size(), layout.align(), size) }
+    }
+}

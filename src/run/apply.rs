@@ -43,6 +43,8 @@ pub(super) struct Context {
     pub(super) terminal: Option<OwnedFd>,
     /// The signal mask that the caller had.
     pub(super) mask: SigSet,
+    /// The CPUs that the caller had.
+    pub(super) cpus: nix::sched::CpuSet,
     /// The lock on the jail's name.
     pub(super) lock: Option<std::fs::File>,
     /// Becomes readable when the v1 memory group runs out.
@@ -54,7 +56,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(mask: SigSet) -> Self {
+    pub(super) fn new(mask: SigSet, cpus: nix::sched::CpuSet) -> Self {
         Self {
             proc: None,
             root: None,
@@ -64,6 +66,7 @@ impl Context {
             status: None,
             terminal: None,
             mask,
+            cpus,
             lock: None,
             oom: None,
             supervise: super::Supervision::default(),
@@ -83,6 +86,11 @@ impl Context {
         let fd = sys::openat2(self.proc()?, Path::new(path), libc::O_WRONLY, 0)?;
         unistd::write(&fd, text.as_bytes())?;
         Ok(())
+    }
+
+    /// Gives this process the CPUs back that the caller had.
+    pub(super) fn leave_this_cpu(&self) -> Applied {
+        Ok(nix::sched::sched_setaffinity(unistd::Pid::from_raw(0), &self.cpus)?)
     }
 
     /// A path of the jail, opened once, without following any link: planning
@@ -264,7 +272,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
             written?;
         }
-        Step::SetAffinity { cpus } => set_affinity(cpus)?,
+        Step::SetAffinity { cpus } => cx.cpus = cpu_set(cpus)?,
         Step::SetRlimit { index, soft, hard } => {
             sys::setrlimit(names::RLIMITS[*index].number, *soft, *hard)?;
         }
@@ -650,13 +658,13 @@ fn terminal(cx: &mut Context) -> Applied {
     Ok(())
 }
 
-fn set_affinity(cpus: &str) -> Applied {
+fn cpu_set(cpus: &str) -> Applied<nix::sched::CpuSet> {
     let ids = crate::unit::value::parse_id_set(cpus).map_err(|_| Errno::EINVAL)?;
     let mut set = nix::sched::CpuSet::new();
     for id in ids.0 {
         set.set(id as usize)?;
     }
-    Ok(nix::sched::sched_setaffinity(unistd::Pid::from_raw(0), &set)?)
+    Ok(set)
 }
 
 fn limit_capabilities(keep: u64) -> Applied {
@@ -718,7 +726,7 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
         Ok(prepared) => prepared,
         Err(failed) => return failed,
     };
-    if let Err(failed) = restore_signals(cx) {
+    if let Err(failed) = cx.leave_this_cpu().and_then(|()| restore_signals(cx)) {
         return failed;
     }
     let program = &command[0];
@@ -742,7 +750,7 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
         match errno {
             Errno::ENOENT if exists => {
                 return Failed::because(
-                    Errno::ENOEXEC,
+                    Errno::ELIBACC,
                     format!(
                         "`{}` exists; the interpreter or loader it names does not",
                         candidate.display()

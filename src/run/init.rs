@@ -24,7 +24,7 @@ pub(super) fn split(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i
         Ok(()) => command(cx),
         Err(_) => super::FAILURE,
     })?;
-    let signals = become_init().unwrap_or_else(|_| {
+    let signals = become_init(cx).unwrap_or_else(|_| {
         // Without them the jail could not be ended in order: end it now. The
         // pipe is closed by then, and the supervisor sees the status.
         sys::exit_now(super::FAILURE)
@@ -32,7 +32,8 @@ pub(super) fn split(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i
     sys::exit_now(watch(child, &signals))
 }
 
-fn become_init() -> Applied<SignalFd> {
+fn become_init(cx: &Context) -> Applied<SignalFd> {
+    cx.leave_this_cpu()?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     let fd = u32::try_from(signals.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
     if fd > 0 {

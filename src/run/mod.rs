@@ -85,7 +85,7 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
     let mask = watched
         .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
         .map_err(|errno| own(0, errno.into()))?;
-    let mut cx = Context::new(mask);
+    let mut cx = Context::new(mask, stay_on_this_cpu().map_err(|errno| own(0, errno.into()))?);
     let mut terminal = None;
     if plan.steps.iter().any(|planned| planned.step == Step::Terminal) {
         let (ours, theirs) =
@@ -100,6 +100,7 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
             Ok(Flow::Next) => {}
             Ok(Flow::Supervise(pid, pidfd)) => {
                 cx.terminal = None;
+                cx.leave_this_cpu().map_err(|failed| own(index, failed))?;
                 let outcome = supervise::watch(plan, &mut cx, pid, pidfd, terminal);
                 return finish(plan, &cx, outcome);
             }
@@ -112,6 +113,19 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
     }
     // The last step is the exec, which does not come back with success.
     Err(own(plan.steps.len(), Failed::from(nix::errno::Errno::ENOSYS)))
+}
+
+/// Keeps the processes of the launch on the CPU it has started on, and returns
+/// the set they had. Each waits while the next one works: to wake another CPU
+/// for it, above all in a virtual machine, takes longer than many a step. The
+/// command and both waiting processes get the old set back.
+fn stay_on_this_cpu() -> sys::Result<nix::sched::CpuSet> {
+    let this = nix::unistd::Pid::from_raw(0);
+    let before = nix::sched::sched_getaffinity(this)?;
+    let mut one = nix::sched::CpuSet::new();
+    one.set(nix::sched::sched_getcpu()?)?;
+    nix::sched::sched_setaffinity(this, &one)?;
+    Ok(before)
 }
 
 /// Applies the steps from `index` on, in the process that is to become the

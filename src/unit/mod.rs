@@ -347,6 +347,13 @@ fn list_keys(
             Some(entry) => (loaded.sources.text(entry.node.span).to_owned(), Some(entry.node.span)),
             // Defaults of a mount's keys say nothing about the jail as a whole.
             None if key.default.is_empty() || table == "mounts" => continue,
+            // Belongs to one kind of root.
+            None if table == "root"
+                && key.name == "mode"
+                && found.is_none_or(|found| found.get("tmpfs").is_none()) =>
+            {
+                continue;
+            }
             None => (default_in_force(table, key, found).to_owned(), None),
         };
         list.push(Effective { key: format!("{prefix}{}", key.name), value, span });

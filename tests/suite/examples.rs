@@ -42,7 +42,13 @@ impl Examples {
         assert!(succeeds(Command::new("cc").args(flags).arg(root.join("escape")).arg(source)));
         if caller == Caller::User {
             let owner = format!("{USER}:{USER}");
-            assert!(succeeds(Command::new("chown").arg("-R").arg(owner).arg(root).arg(examples.path("build-out"))));
+            assert!(succeeds(
+                Command::new("chown")
+                    .arg("-R")
+                    .arg(owner)
+                    .arg(root)
+                    .arg(examples.path("build-out"))
+            ));
         }
         examples
     }
@@ -70,15 +76,21 @@ impl Examples {
     /// The unit files, relative to `examples/`.
     fn units(&self) -> Vec<String> {
         let top = self.path("");
-        let find = Command::new("find").arg(&top).args(["-name", "*.toml", "-printf", "%P\n"]).output().unwrap();
-        let mut units: Vec<String> = String::from_utf8(find.stdout).unwrap().lines().map(str::to_owned).collect();
+        let find = Command::new("find")
+            .arg(&top)
+            .args(["-name", "*.toml", "-printf", "%P\n"])
+            .output()
+            .unwrap();
+        let mut units: Vec<String> =
+            String::from_utf8(find.stdout).unwrap().lines().map(str::to_owned).collect();
         units.sort();
         units
     }
 }
 
 fn words(unit: &Path, name: &str, arguments: &[&str]) -> Vec<String> {
-    let mut words: Vec<String> = ["up", "--quiet", "--set", &format!("name={name}")].map(str::to_owned).into();
+    let mut words: Vec<String> =
+        ["up", "--quiet", "--set", &format!("name={name}")].map(str::to_owned).into();
     words.push(unit.display().to_string());
     words.extend(arguments.iter().map(|&argument| argument.to_owned()));
     words
@@ -105,7 +117,14 @@ fn names(directory: &Path) -> Vec<String> {
 fn every_unit_is_without_an_error_and_would_start() {
     let examples = Examples::prepared(Caller::Root);
     let units = examples.units();
-    for expected in ["build.toml", "escape/chroot.toml", "escape/pivot.toml", "hello.toml", "limits.toml", "web.toml"] {
+    for expected in [
+        "build.toml",
+        "escape/chroot.toml",
+        "escape/pivot.toml",
+        "hello.toml",
+        "limits.toml",
+        "web.toml",
+    ] {
         assert!(units.iter().any(|unit| unit == expected), "{expected} is not among {units:?}");
     }
     for unit in &units {
@@ -127,7 +146,11 @@ fn a_user_is_told_which_units_need_root() {
         let dry_run = support::run(Caller::User, &["up", "--dry-run", &path]);
         let needs_root = ["limits.toml", "web.toml"].contains(&unit.as_str());
         assert_eq!(dry_run.status, i32::from(needs_root), "{unit}: {dry_run:?}");
-        assert_eq!(dry_run.stderr.contains("error[E0308]: `memory` cannot be set"), needs_root, "{unit}: {dry_run:?}");
+        assert_eq!(
+            dry_run.stderr.contains("error[E0308]: `memory` cannot be set"),
+            needs_root,
+            "{unit}: {dry_run:?}"
+        );
     }
 }
 
@@ -188,7 +211,8 @@ fn limit(groups: &[PathBuf], v1: &str, v2: &str) -> String {
 /// The control groups of a jail.
 fn groups(name: &str) -> Vec<PathBuf> {
     let mut find = Command::new("find");
-    let found = find.args(["/sys/fs/cgroup", "-name", &format!("jailrun-{name}")]).output().unwrap();
+    let found =
+        find.args(["/sys/fs/cgroup", "-name", &format!("jailrun-{name}")]).output().unwrap();
     String::from_utf8(found.stdout).unwrap().lines().map(PathBuf::from).collect()
 }
 
@@ -199,14 +223,19 @@ fn web_serves_within_its_limits_and_leaves_nothing() {
     examples.replace("web.toml", "listen 8080;", &format!("listen {port};"));
     let name = support::unique("example-web");
     let log = examples.path("stdout");
-    let mut jailrun =
-        support::command(Caller::Root, support::jailrun(), &words(&examples.path("web.toml"), &name, &[]));
-    let mut running = Running(Some(jailrun.stdout(fs::File::create(&log).unwrap()).spawn().unwrap()));
+    let mut jailrun = support::command(
+        Caller::Root,
+        support::jailrun(),
+        &words(&examples.path("web.toml"), &name, &[]),
+    );
+    let mut running =
+        Running(Some(jailrun.stdout(fs::File::create(&log).unwrap()).spawn().unwrap()));
 
     let page = fs::read(examples.path("web/index.html")).unwrap();
     let address = format!("http://127.0.0.1:{port}/");
     support::eventually("nginx answers with the page", || {
-        let curl = Command::new("curl").args(["--silent", "--max-time", "5", &address]).output().unwrap();
+        let curl =
+            Command::new("curl").args(["--silent", "--max-time", "5", &address]).output().unwrap();
         curl.stdout == page
     });
     support::eventually("the request is logged on standard output", || {
@@ -308,9 +337,14 @@ fn escape_leaves_a_chroot_and_not_a_pivoted_root() {
         ];
         for (unit, status, verdict) in cases {
             let (_, run) = examples.up(caller, &format!("escape/{unit}"), &[]);
-            assert_eq!((run.status, last_line(&run.stdout)), (status, verdict), "{caller:?}: {run:?}");
+            assert_eq!(
+                (run.status, last_line(&run.stdout)),
+                (status, verdict),
+                "{caller:?}: {run:?}"
+            );
             assert!(readme.contains(&format!("{verdict}\nstatus {status}\n")), "{unit}");
-            let lists_the_host = run.stdout.lines().any(|line| line.starts_with("after") && line.contains(" proc"));
+            let lists_the_host =
+                run.stdout.lines().any(|line| line.starts_with("after") && line.contains(" proc"));
             assert_eq!(lists_the_host, status == 0, "{caller:?}: {run:?}");
         }
         assert_eq!(names(&examples.path("escape/root")), ["escape"]);
@@ -393,7 +427,9 @@ fn limits_share_half_a_cpu_among_busy_loops() {
         .stdout
         .split_whitespace()
         .filter_map(|word| word.strip_suffix('s')?.split_once('m'))
-        .filter_map(|(minutes, seconds)| Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?))
+        .filter_map(|(minutes, seconds)| {
+            Some(minutes.parse::<f64>().ok()? * 60.0 + seconds.parse::<f64>().ok()?)
+        })
         .collect();
     assert_eq!(used.len(), 2, "{run:?}");
     // Without the limit it is 2 on two CPUs and 1 on one; on a busy host it may

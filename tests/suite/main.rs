@@ -2,8 +2,9 @@
 //! ordinary user.
 
 // A test crate has no outside for its modules to be public to.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod agreement;
+mod examples;
 mod execution;
 mod support;
