@@ -376,9 +376,15 @@ fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String 
         Origin::Default(key) => text.push_str(&format!("\n  the default of {key}")),
         Origin::Always(reason) => text.push_str(&format!("\n  always done: {reason}")),
     }
-    text.push_str(&format!("\n  {}: {}", errno_name(errno), errno.desc().to_lowercase()));
-    if let Some(detail) = &failure.failed.detail {
-        text.push_str(&format!("; {detail}"));
+    match &failure.failed.detail {
+        // What jailrun itself has found says it all.
+        Some(detail) if errno == Errno::EWOULDBLOCK => text.push_str(&format!("\n  {detail}")),
+        detail => {
+            text.push_str(&format!("\n  {}: {}", errno_name(errno), errno.desc().to_lowercase()));
+            if let Some(detail) = detail {
+                text.push_str(&format!("; {detail}"));
+            }
+        }
     }
     if let Some(hint) = hint(&planned.step, errno) {
         text.push_str(&format!("\n  {hint}"));

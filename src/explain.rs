@@ -92,6 +92,7 @@ fn fragment(step: &Step) -> Fragment {
             Call("poll(2) on the jail's pidfd and a signalfd; signals are passed on".to_owned())
         }
         Step::JoinPidNamespace { path } => nsenter(Namespace::Pid, path),
+        Step::ClearGroups => Prefix(vec!["setpriv".to_owned(), "--clear-groups".to_owned()]),
         Step::Enter { namespaces, map, cgroup, time } => {
             enter(namespaces, *map, cgroup.as_deref(), *time)
         }

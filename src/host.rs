@@ -100,6 +100,11 @@ fn kind(metadata: &std::fs::Metadata) -> Kind {
     }
 }
 
+fn is_in_memory(path: &Path) -> bool {
+    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+    statfs(path).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
+}
+
 impl Host for Machine {
     fn look(&self, path: &Path) -> io::Result<Kind> {
         std::fs::symlink_metadata(path).map(|metadata| kind(&metadata))
@@ -201,8 +206,8 @@ impl Host for Machine {
             let shared = Path::new("/dev/shm/jailrun-0");
             let is_free = std::fs::symlink_metadata(shared)
                 .map_or(true, |metadata| metadata.uid() == 0 && metadata.is_dir());
-            return match sys::is_in_memory(Path::new("/run")) {
-                false if is_free && sys::is_in_memory(Path::new("/dev/shm")) => shared.to_owned(),
+            return match is_in_memory(Path::new("/run")) {
+                false if is_free && is_in_memory(Path::new("/dev/shm")) => shared.to_owned(),
                 _ => "/run/jailrun".into(),
             };
         }

@@ -286,13 +286,18 @@ pub fn close_range(first: u32, last: u32, mark_only: bool) -> Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
+/// Raw setgroups(2).
+pub fn set_groups(groups: &[u32]) -> Result<()> {
+    // SAFETY: pointer and length describe the slice.
+    let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(result).map(drop)
+}
+
 /// Raw setresuid, setresgid and setgroups: the C library's would also tell
 /// other threads, of which there are none.
 pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     if let Some(groups) = groups {
-        // SAFETY: pointer and length describe the slice.
-        let result = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-        Errno::result(result)?;
+        set_groups(groups)?;
     }
     // SAFETY: no pointer is passed.
     Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
@@ -519,17 +524,6 @@ pub fn vfork(child: &mut dyn FnMut() -> i32) -> Result<nix::unistd::Pid> {
     // SAFETY: the mapping made above, which nobody uses any more.
     unsafe { libc::munmap(stack, SIZE) };
     pid.map(nix::unistd::Pid::from_raw)
-}
-
-/// Whether a path is on a file system in memory, statfs(2).
-pub fn is_in_memory(path: &Path) -> bool {
-    const TMPFS_MAGIC: i64 = 0x0102_1994;
-    let Ok(path) = c_path(path) else { return false };
-    // SAFETY: statfs is plain data for which all zeroes is a valid value.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is NUL-terminated and the structure outlives the call.
-    let result = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
-    result == 0 && i64::try_from(found.f_type).is_ok_and(|magic| magic == TMPFS_MAGIC)
 }
 
 /// The heap of a program with one thread: dlmalloc without a lock, which on

@@ -53,6 +53,7 @@ pub fn describe(step: &Step) -> String {
         Step::JoinPidNamespace { path } => {
             format!("put its first process into the pid namespace {}", path.display())
         }
+        Step::ClearGroups => "give up the caller's further groups".to_owned(),
         Step::Enter { namespaces, map, cgroup, time } => {
             let words: Vec<_> = namespaces.iter().map(|namespace| namespace.option()).collect();
             let mut text =

@@ -73,6 +73,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let mut planner = Planner::new(unit, host);
     let steps = planner.steps();
     if care == Care::Everything {
+        planner.check_kernel();
         planner.check_command();
     }
     let mut diagnostics = planner.findings;
@@ -93,6 +94,8 @@ struct Planner<'a, H> {
     steps: Vec<Planned>,
     /// Steps on the host that make mount points in the root directory.
     host_nodes: Vec<Planned>,
+    /// Paths of the host that the launch makes, with the keys that need them.
+    created: Vec<(Option<Span>, PathBuf)>,
     view: View,
     expected: Vec<ExpectedMount>,
 }
@@ -113,6 +116,7 @@ impl<'a, H: Host> Planner<'a, H> {
             left_out: Vec::new(),
             steps: Vec::new(),
             host_nodes: Vec::new(),
+            created: Vec::new(),
             view: View::default(),
             expected: Vec::new(),
         }
@@ -170,6 +174,7 @@ impl<'a, H: Host> Planner<'a, H> {
         self.api_filesystems();
         self.mounts(&state);
         self.security_paths();
+        self.say_created();
         self.finish_root();
         let switch = &self.unit.root.switch;
         let step = match switch.value {

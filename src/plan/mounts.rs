@@ -122,11 +122,10 @@ impl<H: Host> Planner<'_, H> {
 
     /// Gives the mount planned last the entry's propagation type.
     fn propagate(&mut self, mount: &Mount) {
-        match self.steps.last_mut().map(|planned| &mut planned.step) {
-            Some(Step::Mount { propagation, .. } | Step::Bind { propagation, .. }) => {
-                *propagation = mount.propagation;
-            }
-            _ => {}
+        if let Some(Step::Mount { propagation, .. } | Step::Bind { propagation, .. }) =
+            self.steps.last_mut().map(|planned| &mut planned.step)
+        {
+            *propagation = mount.propagation;
         }
     }
 

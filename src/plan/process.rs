@@ -90,12 +90,49 @@ impl<H: Host> Planner<'_, H> {
                 origin: origin(unit.namespaces.pid.span, "namespaces.pid"),
             });
         }
+        if self.private_user && uid == 0 {
+            steps.push(Planned {
+                step: Step::ClearGroups,
+                origin: Origin::Always("in the user namespace they could not be given up"),
+            });
+        }
         let map = self.private_user.then_some(RootMap { uid, gid });
         steps.push(Planned {
             step: Step::Enter { namespaces, map, cgroup, time },
             origin: Origin::Always("the split between the host and the jail"),
         });
         steps
+    }
+
+    /// Namespaces that this kernel does not have, with the version that has
+    /// them; the launch itself is told by clone3(2).
+    pub(super) fn check_kernel(&mut self) {
+        let namespaces = &self.unit.namespaces;
+        let wanted = [
+            (Namespace::Pid, "3.8", namespaces.pid.span, self.is_private(&namespaces.pid)),
+            (Namespace::Ipc, "3.8", namespaces.ipc.span, self.is_private(&namespaces.ipc)),
+            (Namespace::Uts, "3.8", namespaces.uts.span, self.is_private(&namespaces.uts)),
+            (Namespace::Cgroup, "4.6", namespaces.cgroup.span, self.is_private(&namespaces.cgroup)),
+            (Namespace::User, "3.8", namespaces.user.span, self.private_user),
+            (
+                Namespace::Time,
+                "5.6",
+                namespaces.time.span,
+                namespaces.time.value == TimeMode::Private,
+            ),
+        ];
+        for (namespace, version, span, is_wanted) in wanted {
+            let file = Path::new("/proc/self/ns").join(namespace.file());
+            if is_wanted && self.host.look(&file).is_err() {
+                self.find(
+                    Diagnostic::error(
+                        "E0310",
+                        format!("this kernel has no {} namespaces", namespace.file()),
+                    )
+                    .at_maybe(span, format!("Linux {version} has them, where they are configured")),
+                );
+            }
+        }
     }
 
     fn check_namespace(&mut self, path: &Path, span: Option<Span>) {

@@ -238,16 +238,42 @@ impl<H: Host> Planner<'_, H> {
             return false;
         }
         let path = target.strip_prefix("/").unwrap_or(target).to_owned();
-        self.find(
-            Diagnostic::warning(
-                "W0001",
-                format!("`{}` will be created", root.join(&path).display()),
-            )
-            .at_maybe(at, "its mount point does not exist in the root"),
-        );
+        self.created.push((at, root.join(&path)));
+        // Each missing parent is a step of its own, so that each can be undone.
+        for parent in path.ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            let is_new = !parent.as_os_str().is_empty()
+                && self.host.look(&root.join(parent)).is_err()
+                && !self.view.is_made(&Path::new("/").join(parent));
+            if is_new {
+                self.view.make(&Path::new("/").join(parent), NodeKind::Directory);
+                let (root, path) = (root.clone(), parent.to_owned());
+                let step = Step::MakeHostNode { root, path, kind: NodeKind::Directory };
+                self.host_nodes.push(Planned { step, origin: by });
+            }
+        }
         self.host_nodes.push(Planned { step: Step::MakeHostNode { root, path, kind }, origin: by });
         self.view.make(target, kind);
         true
+    }
+
+    /// Says what will be created in the root directory, once per key.
+    pub(super) fn say_created(&mut self) {
+        let mut created = std::mem::take(&mut self.created);
+        while let Some((at, _)) = created.first().cloned() {
+            let (together, rest): (Vec<_>, Vec<_>) =
+                created.into_iter().partition(|(span, _)| *span == at);
+            created = rest;
+            let list: Vec<_> =
+                together.iter().map(|(_, path)| format!("`{}`", path.display())).collect();
+            let label = match list.len() {
+                1 => "its mount point does not exist in the root",
+                _ => "their mount points do not exist in the root",
+            };
+            self.find(
+                Diagnostic::warning("W0001", format!("{} will be created", list.join(", ")))
+                    .at_maybe(at, label),
+            );
+        }
     }
 
     fn memory(

@@ -234,6 +234,9 @@ pub enum Step {
         /// The namespace's file.
         path: PathBuf,
     },
+    /// Gives up the caller's further groups, which cannot be given up in a user
+    /// namespace that maps none.
+    ClearGroups,
     /// Clones the jail's first process into its namespaces.
     Enter {
         /// The new ones; always with the mount namespace.
@@ -499,6 +502,7 @@ impl Step {
             // The kernel takes back everything that lives in a namespace or a
             // process when the last process is gone.
             Self::Enter { .. }
+            | Self::ClearGroups
             | Self::JoinCgroup { .. }
             | Self::NewSession
             | Self::NewKeyring

@@ -78,6 +78,11 @@ impl View {
         }
     }
 
+    /// Whether the plan makes it.
+    pub fn is_made(&self, path: &Path) -> bool {
+        self.made.contains_key(path)
+    }
+
     /// Adds a symbolic link that the plan makes.
     pub fn link(&mut self, path: &Path, to: &str) {
         self.made.insert(path.to_owned(), Made::Link(to.to_owned()));

@@ -156,6 +156,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             };
         }
         Step::JoinPidNamespace { path } => join(path, Namespace::Pid)?,
+        Step::ClearGroups => sys::set_groups(&[])?,
         Step::Enter { namespaces, map, cgroup, time } => {
             return enter(cx, namespaces, *map, cgroup.as_deref(), *time);
         }

@@ -188,7 +188,7 @@ mod tests {
         let root = expected("/", None, false);
         let more = format!("{ROOT}2 1 0:1 / /a rw - tmpfs tmpfs rw\n");
         assert_eq!(
-            check(&[root.clone()], &more),
+            check(std::slice::from_ref(&root), &more),
             Err("`/a` is mounted, and was not planned".to_owned())
         );
         let two = [root.clone(), expected("/a", None, false)];

@@ -72,7 +72,7 @@ pub const TABLES: &[TableKey] = &[
     },
     table(
         "limits",
-        "What the jail may use, kept by the kernel's control groups. Sizes are bytes or \"512M\" (K M G T, powers of 1024). Every limit takes \"infinity\".",
+        "What the jail may use, kept by the kernel's control groups. Sizes are bytes or \"512M\" (K M G T, powers of 1024). Amounts and rates take \"infinity\", which is no limit; weights and sets of CPUs are left out instead.",
     ),
     table("limits.blkio", "How much of block devices the jail may use."),
     table("limits.rlimits", "Limits of each process, see getrlimit(2)."),
@@ -83,7 +83,7 @@ pub const TABLES: &[TableKey] = &[
 ];
 
 /// What every rlimit takes.
-const RLIMIT: &str = "number, \"infinity\" or { soft, hard }";
+const RLIMIT: &str = "number, size, \"infinity\" or { soft, hard }";
 
 /// Every key, in the order of the manual page.
 pub const KEYS: &[Key] = &[

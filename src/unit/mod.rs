@@ -265,10 +265,16 @@ fn read_name(top: &Reader<'_>, stem: &str, whole: Span) -> Setting<String> {
     }
     if !is_name(stem) {
         top.findings().push(
-            Diagnostic::error("E0104", format!("the file's name `{stem}` is no name for a jail"))
-                .at(whole, "")
-                .note(NAME_RULE)
-                .help("add `name = \"…\"` at the top"),
+            Diagnostic::error(
+                "E0104",
+                match stem {
+                    "-" => "a unit from standard input needs a name".to_owned(),
+                    stem => format!("the file's name `{stem}` is no name for a jail"),
+                },
+            )
+            .at(whole, "")
+            .note(NAME_RULE)
+            .help("add `name = \"…\"` at the top"),
         );
         return Setting::default("unit".to_owned());
     }

@@ -572,9 +572,7 @@ fn odd_surroundings_work_or_say_why() {
     assert_eq!(run_in("exec 0<&- 1>&- 2>&-;").status, 6);
     assert_eq!(run_in("ulimit -n 32;").status, 6);
     assert_eq!(run_in("taskset -c 0").status, 6);
-    let nested = format!(
-        "[root]\nhost = true\nread-only = false\n[security]\ncapabilities = \"all\"\n[network]\nmode = \"host\"\n[namespaces]\ncgroup = \"host\"\n"
-    );
+    let nested = "[root]\nhost = true\nread-only = false\n[security]\ncapabilities = \"all\"\n[network]\nmode = \"host\"\n[namespaces]\ncgroup = \"host\"\n";
     let outer = bench.directory.path().join("outer.toml");
     fs::write(&outer, format!("name = \"{}-outer\"\n{nested}", bench.name)).unwrap();
     let run = run(

@@ -7,4 +7,5 @@
 mod agreement;
 mod examples;
 mod execution;
+mod manual;
 mod support;

@@ -319,8 +319,10 @@ fn page() -> String {
     fill_in("masked", &verbatim(&lines(&defaults.masked)));
     fill_in("protected", &verbatim(&lines(&defaults.protected)));
     fill_in("environment", &verbatim(&lines(&defaults.environment)));
-    let codes: String =
-        CODES.iter().map(|(code, meaning)| format!(".TP 8\n.B {code}\n{}", fill(&sentence(meaning)))).collect();
+    let codes: String = CODES
+        .iter()
+        .map(|(code, meaning)| format!(".TP 8\n.B {code}\n{}", fill(&sentence(meaning))))
+        .collect();
     fill_in("codes", &codes);
     page
 }
@@ -454,7 +456,11 @@ impl Defaults {
         for planned in default_plan().steps {
             defaults.take(planned.step);
         }
-        assert!(!defaults.masked.is_empty() && !defaults.protected.is_empty() && !defaults.devices.is_empty());
+        assert!(
+            !defaults.masked.is_empty()
+                && !defaults.protected.is_empty()
+                && !defaults.devices.is_empty()
+        );
         defaults
     }
 
@@ -481,7 +487,10 @@ impl Defaults {
             }
             Step::ProtectPath { target } => self.protected.push(target.display().to_string()),
             Step::Exec { environment, .. } => {
-                self.environment = environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+                self.environment = environment
+                    .into_iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
             }
             _ => {}
         }
@@ -588,8 +597,15 @@ fn the_page_of_units_is_the_one_that_is_generated() {
         return;
     }
     let found = read("man/jailrun.toml.5");
-    let differs = found.lines().zip(expected.lines()).enumerate().find(|(_, (found, expected))| found != expected);
-    assert!(found == expected, "man/jailrun.toml.5 is out of date, UPDATE=1 writes it: {differs:?}");
+    let differs = found
+        .lines()
+        .zip(expected.lines())
+        .enumerate()
+        .find(|(_, (found, expected))| found != expected);
+    assert!(
+        found == expected,
+        "man/jailrun.toml.5 is out of date, UPDATE=1 writes it: {differs:?}"
+    );
 }
 
 #[test]
@@ -654,7 +670,10 @@ fn options_of(help: &str) -> BTreeSet<String> {
 /// Words that look like a long option.
 fn long_options(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-        .filter(|word| word.strip_prefix("--").is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase())))
+        .filter(|word| {
+            word.strip_prefix("--")
+                .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
+        })
         .map(str::to_owned)
         .collect()
 }
@@ -679,7 +698,8 @@ fn plain_page() -> String {
 /// The part of the page below a subheading.
 fn section<'a>(page: &'a str, title: &str) -> &'a str {
     let heading = format!(".SS {title}\n");
-    let start = page.find(&heading).unwrap_or_else(|| panic!("no `{title}` in jailrun.1")) + heading.len();
+    let start =
+        page.find(&heading).unwrap_or_else(|| panic!("no `{title}` in jailrun.1")) + heading.len();
     let rest = &page[start..];
     &rest[..rest.find("\n.S").unwrap_or(rest.len())]
 }
@@ -819,11 +839,15 @@ fn the_readme_shows_what_explain_prints() {
     assert_eq!(run.status, 0, "{run:?}");
     let script = run.stdout.replace(directory.path().to_str().unwrap(), "/srv");
     // The numbers depend on the host: on its control groups and on what it has to hide.
-    let unnumbered =
-        |line: &str| line.trim_start_matches(|c: char| "# .".contains(c) || c.is_ascii_digit()).to_owned();
+    let unnumbered = |line: &str| {
+        line.trim_start_matches(|c: char| "# .".contains(c) || c.is_ascii_digit()).to_owned()
+    };
     let mut lines = script.lines().map(unnumbered);
     for line in shown("jailrun up words.toml --explain").lines().filter(|line| *line != "…") {
-        assert!(lines.any(|printed| printed == unnumbered(line)), "not in the script, or not in this order: {line}");
+        assert!(
+            lines.any(|printed| printed == unnumbered(line)),
+            "not in the script, or not in this order: {line}"
+        );
     }
 }
 
@@ -847,7 +871,11 @@ fn the_readme_shows_a_failed_step() {
         let text = text.replace("/dev/shm/jailrun-0", "/run/jailrun");
         let is_number = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
         text.lines()
-            .map(|line| line.split(' ').map(|word| if is_number(word) { "N" } else { word }).collect::<Vec<_>>())
+            .map(|line| {
+                line.split(' ')
+                    .map(|word| if is_number(word) { "N" } else { word })
+                    .collect::<Vec<_>>()
+            })
             .map(|words| words.join(" "))
             .collect::<Vec<_>>()
     };
