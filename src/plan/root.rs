@@ -315,33 +315,32 @@ impl<H: Host> Planner<'_, H> {
         self.push(step, by);
     }
 
-    /// A process file system: one of the jail's pid namespace, which an
-    /// ordinary user gets only with a pid namespace of their own.
+    /// The process file system of the jail's pid namespace. There is one for
+    /// each namespace: a shared one is the host's.
     pub(super) fn proc(&mut self, target: &Path, flags: MountFlags, by: Origin) {
-        let own = self.unit.namespaces.pid.value != Mode::Host;
-        if self.private_user && !own {
-            self.bind_kernel("/proc", target, flags, by);
-        } else {
-            self.new_mount("proc", target, Vec::new(), flags, by);
+        match self.unit.namespaces.pid.value {
+            Mode::Host => self.bind_kernel("/proc", target, flags, by),
+            Mode::Private | Mode::Join(_) => self.new_mount("proc", target, Vec::new(), flags, by),
         }
     }
 
-    /// The kernel's objects, which show the jail's network.
+    /// The kernel's objects, of which there is one view for each network.
     pub(super) fn sysfs(&mut self, target: &Path, flags: MountFlags, by: Origin) {
-        if self.private_user && self.unit.network.value == Network::Host {
-            self.bind_kernel("/sys", target, flags, by);
-        } else {
-            self.new_mount("sysfs", target, Vec::new(), flags, by);
+        match self.unit.network.value {
+            Network::Host => self.bind_kernel("/sys", target, flags, by),
+            Network::None => self.new_mount("sysfs", target, Vec::new(), flags, by),
         }
     }
 
     fn bind_kernel(&mut self, source: &str, target: &Path, flags: MountFlags, by: Origin) {
+        // In a user namespace mounts below cannot be left out.
+        let recursive = self.private_user;
         self.view.mount(target, Place::Kernel(source.into()), flags.read_only);
-        self.expect(target, None, flags, true);
+        self.expect(target, None, flags, recursive);
         let step = Step::Bind {
             source: source.into(),
             target: target.to_owned(),
-            recursive: true,
+            recursive,
             flags,
             propagation: Propagation::Private,
         };

@@ -341,12 +341,11 @@ fn every_example_explained_into_a_shell() {
             std::os::unix::fs::symlink(format!("usr/{name}"), link).unwrap();
         }
     }
-    let usr = "mounts=[{target=\"/usr\",bind=\"/usr\",read-only=true},{target=\"/run/probe\",bind=\"PROBE\"}]"
-        .replace("PROBE", crate::support::probe().to_str().unwrap());
-    let probe = format!(
-        "mounts=[{{target=\"/run/probe\",bind=\"{}\"}}]",
-        crate::support::probe().display()
-    );
+    let entry = |target: &str, source: &str| {
+        format!("\n[[mounts]]\ntarget = \"{target}\"\nbind = \"{source}\"\nread-only = true\n")
+    };
+    let probe = entry("/run/probe", crate::support::probe().to_str().unwrap());
+    let usr = entry("/usr", "/usr");
     let host = host_report();
     let mut seen = 0;
     for example in [
@@ -358,12 +357,16 @@ fn every_example_explained_into_a_shell() {
         "escape/pivot.toml",
     ] {
         let unit = directory.path().join("examples").join(example);
+        let mut text = fs::read_to_string(&unit).unwrap() + &probe;
+        if example.starts_with("escape") {
+            text += &usr;
+        }
+        fs::write(&unit, text).unwrap();
         let unit = unit.to_str().unwrap();
         let name = unique("example");
-        let mounts = if example.starts_with("escape") { &usr } else { &probe };
         let name_set = format!("name={name}");
         let command_set = "process.command=[\"/run/probe\",\"report\"]";
-        let keys = ["--set", &name_set, "--set", mounts, "--set", command_set];
+        let keys = ["--set", &name_set, "--set", command_set];
         let mut words = vec!["up", unit, "--quiet"];
         words.extend(keys);
         let executed = run(Caller::Root, &words);
