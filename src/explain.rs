@@ -530,9 +530,12 @@ impl<'a> Writer<'a> {
         let fd = self.free_fds.pop();
         let number = fd.map_or("3".to_owned(), |fd| fd.to_string());
         if self.pivoted {
+            // A root entered by chroot need not have a /dev/fd.
             self.tools_in_root.push("sh".to_owned());
+            self.line(&format!("exec \"$@\" sh -euc \"$(cat <&{number})\""));
+        } else {
+            self.line(&format!("exec \"$@\" sh -eu /dev/fd/{number}"));
         }
-        self.line(&format!("exec \"$@\" sh -eu /dev/fd/{number}"));
         self.stages.push(Stage { fd, lines: String::from("set --\n") });
         self.has_prefix = false;
         self.after_setpriv = false;
