@@ -245,7 +245,10 @@ impl Up {
         if !self.quiet {
             complain(&format!("{}: {}", plan.name, summary(&plan.steps)));
         }
-        self.launch(plan, &loaded)
+        let status = self.launch(plan, &loaded);
+        // The process ends here: what it has in memory need not be taken apart.
+        std::mem::forget((planning, loaded));
+        status
     }
 
     fn dry_run(

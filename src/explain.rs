@@ -68,7 +68,10 @@ fn fragment(step: &Step) -> Fragment {
             let words: Vec<_> = controllers.iter().map(|name| format!("+{name}")).collect();
             Run(vec![echo(&words.join(" "), &directory.join("cgroup.subtree_control"))])
         }
-        Step::MoveSupervisor { directory } => Run(vec![echo("0", &directory.join("cgroup.procs"))]),
+        Step::MoveSupervisor { directory } => Run(vec![
+            format!("mkdir -p {}", quote_path(directory)),
+            echo("0", &directory.join("cgroup.procs")),
+        ]),
         Step::SetLimit { file, value, .. } => Run(vec![echo(value, file)]),
         Step::KillOnOom { directory } => Call(format!(
             "eventfd(2) on {}/memory.oom_control, and kill(init, SIGKILL) when it fires",
@@ -440,6 +443,8 @@ impl<'a> Writer<'a> {
     }
 
     fn comment(&mut self, text: &str) {
+        // A name may hold a line break, which would end the comment.
+        let text = text.replace(|c: char| c.is_control(), " ");
         let indented = format!("# {text}");
         self.line(&indented);
     }
@@ -550,7 +555,8 @@ impl<'a> Writer<'a> {
         out.push(')');
         for (index, stage) in rest.iter().enumerate() {
             let fd = stage.fd.unwrap_or(3);
-            write!(out, " {fd}<<'{}'", stage_name(index)).expect("writing to a String cannot fail");
+            write!(out, " {fd}<<'{}'", stage_name(index, &stage.lines))
+                .expect("writing to a String cannot fail");
         }
         out.push('\n');
         for (index, stage) in rest.iter().enumerate() {
@@ -558,7 +564,7 @@ impl<'a> Writer<'a> {
                 out.push_str(EACH_MOUNT);
             }
             out.push_str(&stage.lines);
-            out.push_str(&stage_name(index));
+            out.push_str(&stage_name(index, &stage.lines));
             out.push('\n');
         }
         out
@@ -618,10 +624,15 @@ impl<'a> Writer<'a> {
     }
 }
 
-fn stage_name(index: usize) -> String {
-    match index {
+/// The word that ends a stage; none of its lines may be that word.
+fn stage_name(index: usize, lines: &str) -> String {
+    let mut name = match index {
         0 => "IN_NAMESPACES".to_owned(),
         1 => "IN_JAIL".to_owned(),
         index => format!("STAGE_{}", index + 1),
+    };
+    while lines.lines().any(|line| line == name) {
+        name.push('_');
     }
+    name
 }

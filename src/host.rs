@@ -100,24 +100,21 @@ fn kind(metadata: &std::fs::Metadata) -> Kind {
     }
 }
 
-fn is_in_memory(path: &Path) -> bool {
-    use nix::sys::statfs::{TMPFS_MAGIC, statfs};
-    statfs(path).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC)
-}
-
 impl Host for Machine {
     fn look(&self, path: &Path) -> io::Result<Kind> {
         std::fs::symlink_metadata(path).map(|metadata| kind(&metadata))
     }
 
     fn canonical(&self, path: &Path) -> io::Result<(PathBuf, Kind)> {
-        // One call tells whether there is a link on the way at all.
+        // One call tells whether there is a link on the way at all; `..` makes
+        // another path of it all the same.
+        let is_plain = !path.components().any(|part| part == std::path::Component::ParentDir);
         match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS) {
-            Ok(fd) => {
+            Ok(fd) if is_plain => {
                 let metadata = std::fs::File::from(fd).metadata()?;
                 Ok((path.to_owned(), kind(&metadata)))
             }
-            Err(nix::errno::Errno::ELOOP) => {
+            Ok(_) | Err(nix::errno::Errno::ELOOP) => {
                 let path = std::fs::canonicalize(path)?;
                 let kind = self.look(&path)?;
                 Ok((path, kind))
@@ -200,16 +197,7 @@ impl Host for Machine {
     fn state_directory(&self) -> PathBuf {
         let (uid, _) = self.ids();
         if uid == 0 {
-            // What the journals speak of is gone after a reboot, and they
-            // should be too: where /run is on disk, another place is better.
-            // One that somebody else has taken is not.
-            let shared = Path::new("/dev/shm/jailrun-0");
-            let is_free = std::fs::symlink_metadata(shared)
-                .map_or(true, |metadata| metadata.uid() == 0 && metadata.is_dir());
-            return match is_in_memory(Path::new("/run")) {
-                false if is_free && is_in_memory(Path::new("/dev/shm")) => shared.to_owned(),
-                _ => "/run/jailrun".into(),
-            };
+            return "/run/jailrun".into();
         }
         match self.variable("XDG_RUNTIME_DIR") {
             Some(directory) if directory.starts_with('/') => Path::new(&directory).join("jailrun"),

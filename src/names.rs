@@ -99,6 +99,8 @@ pub const DEFAULT_CAPABILITIES: u64 = bits(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18,
 pub const CAP_KILL: u64 = bits(&[5]);
 /// `CAP_SYS_CHROOT`.
 pub const CAP_SYS_CHROOT: u64 = bits(&[18]);
+/// `CAP_SYS_PTRACE`.
+pub const CAP_SYS_PTRACE: u64 = bits(&[19]);
 /// `CAP_SYS_RESOURCE`.
 pub const CAP_SYS_RESOURCE: u64 = bits(&[24]);
 /// `CAP_SYS_ADMIN`.

@@ -465,6 +465,41 @@ pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
     length == 1 && value[0] == b'1'
 }
 
+/// Gives every signal its default disposition. The two that cannot change, and
+/// those that the C library keeps to itself, stay as they are.
+pub fn default_signals() {
+    for signal in 1..=64 {
+        // SAFETY: no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// How a child has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Its pid.
+    pub pid: libc::pid_t,
+    /// Its exit status, or 128 and the signal that ended it.
+    pub status: i32,
+}
+
+/// waitid(2) for a child that has ended, of any signal: real-time signals too.
+/// `None` with `WNOHANG` when there is none yet.
+pub fn wait(kind: libc::idtype_t, id: u32, no_hang: bool) -> Result<Option<Exit>> {
+    let flags = libc::WEXITED | if no_hang { libc::WNOHANG } else { 0 };
+    // SAFETY: siginfo_t is plain data for which all zeroes is a valid value.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure outlives the call.
+    Errno::result(unsafe { libc::waitid(kind, id, &raw mut info, flags) })?;
+    // SAFETY: waitid fills these fields, or leaves them zero with WNOHANG.
+    let (pid, code) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = if info.si_code == libc::CLD_EXITED { code } else { 128 + code };
+    Ok(Some(Exit { pid, status }))
+}
+
 /// setpriority(2) of this process.
 pub fn set_nice(nice: i32) -> Result<()> {
     // SAFETY: no pointer is passed.

@@ -165,7 +165,7 @@ impl<H: Host> Planner<'_, H> {
             return Groups::default();
         }
         let mut v1: Vec<(usize, Vec<(Write, Origin)>)> = Vec::new();
-        let mut v2: Vec<(&'static str, Vec<Write>, Origin)> = Vec::new();
+        let mut v2: Vec<V2Want> = Vec::new();
         let layout = self.host.cgroups().clone();
         let v2_controllers =
             layout.v2.as_ref().map(|v2| self.words(&v2.own.join("cgroup.controllers")));
@@ -197,7 +197,8 @@ impl<H: Host> Planner<'_, H> {
                     Err(reason) => self.missing(want.key, want.span, Reason::Version1(reason)),
                 }
             } else if in_v2 {
-                v2.push((v2_name(want.controller), want.v2, origin));
+                let (key, controller) = (want.key, v2_name(want.controller));
+                v2.push(V2Want { key, controller, writes: want.v2, origin });
             } else if layout.v1.is_empty() && layout.v2.is_none() {
                 self.missing(want.key, want.span, Reason::NoGroups);
             } else {
@@ -307,31 +308,27 @@ impl<H: Host> Planner<'_, H> {
         &mut self,
         hierarchy: &Hierarchy,
         name: &str,
-        writes: Vec<(&'static str, Vec<Write>, Origin)>,
+        wants: Vec<V2Want>,
         groups: &mut Groups,
     ) {
-        let mut needed: Vec<&'static str> =
-            writes.iter().map(|(controller, ..)| *controller).collect();
+        let mut needed: Vec<&'static str> = wants.iter().map(|want| want.controller).collect();
         needed.sort_unstable();
         needed.dedup();
         let parent = match self.v2_parent(hierarchy, &needed) {
             Ok(parent) => parent,
             Err(reason) => {
-                for (_, _, origin) in writes {
-                    match origin {
-                        Origin::Key(span) => self.missing("limits", Some(span), reason),
-                        _ => self.missing("limits.pids", None, reason),
-                    }
+                for want in wants {
+                    let span = match want.origin {
+                        Origin::Key(span) => Some(span),
+                        _ => None,
+                    };
+                    self.missing(want.key, span, reason);
                 }
                 return;
             }
         };
         let always = |step, reason| Planned { step, origin: Origin::Always(reason) };
         if let Some(leaf) = parent.leaf {
-            groups.create.push(always(
-                Step::CreateCgroup { directory: leaf.clone() },
-                "a v2 group holds processes or hands out controllers, never both",
-            ));
             groups.create.push(always(
                 Step::MoveSupervisor { directory: leaf },
                 "a v2 group holds processes or hands out controllers, never both",
@@ -347,15 +344,15 @@ impl<H: Host> Planner<'_, H> {
             ));
         }
         let directory = parent.directory.join(name);
-        let first = writes
+        let first = wants
             .first()
-            .map_or(Origin::Always("the group that holds the limits"), |(.., origin)| *origin);
+            .map_or(Origin::Always("the group that holds the limits"), |want| want.origin);
         groups.create.push(Planned {
             step: Step::CreateCgroup { directory: directory.clone() },
             origin: first,
         });
-        for (_, list, origin) in writes {
-            for write in list {
+        for V2Want { writes, origin, .. } in wants {
+            for write in writes {
                 groups.create.push(Planned {
                     step: Step::SetLimit {
                         file: directory.join(&write.file),
@@ -408,7 +405,7 @@ impl<H: Host> Planner<'_, H> {
             return Ok(V2Parent {
                 directory: own.clone(),
                 enable: missing,
-                leaf: Some(own.join("jailrun-supervisor")),
+                leaf: Some(own.join(SUPERVISOR)),
             });
         }
         if uid != 0 {
@@ -471,7 +468,10 @@ impl<H: Host> Planner<'_, H> {
         let memory_of = |memory: Memory, page: u64, total: u64| {
             let bytes = match memory {
                 Memory::Bytes(bytes) => bytes,
-                Memory::Percent(percent) => total / 100 * u64::from(percent),
+                Memory::Percent(percent) => {
+                    let share = u128::from(total) * u128::from(percent) / 100;
+                    u64::try_from(share).unwrap_or(u64::MAX)
+                }
             };
             // The kernel counts pages and rounds down.
             bytes & !(page - 1)
@@ -503,6 +503,21 @@ impl<H: Host> Planner<'_, H> {
                 v1: Ok(vec![Write::new("memory.limit_in_bytes", bytes)]),
                 v2,
             });
+        }
+        // Sizes have been compared while reading; shares become sizes here.
+        for (name, lower) in
+            [("memory-high", at(&limits.memory_high)), ("memory-low", at(&limits.memory_low))]
+        {
+            if let (Some((memory, memory_at)), Some((lower, lower_at))) = (memory, lower)
+                && lower > memory
+                && total > 0
+            {
+                self.findings.push(
+                    Diagnostic::error("E0203", format!("`{name}` is above `memory`"))
+                        .at_maybe(lower_at, "never reached")
+                        .context(memory_at, "the limit"),
+                );
+            }
         }
         if let Some((bytes, span)) = at(&limits.memory_high) {
             wants.push(Want {
@@ -565,7 +580,7 @@ impl<H: Host> Planner<'_, H> {
                 Write::new("cpu.cfs_quota_us", quota),
             ];
             let mut v2 = vec![Write::new("cpu.max", format!("{quota} {period}"))];
-            if let Some(burst) = &limits.cpu_burst {
+            if let Some(burst) = limits.cpu_burst.as_ref().filter(|burst| !burst.value.is_zero()) {
                 v1.push(Write::new("cpu.cfs_burst_us", micros(burst.value)));
                 v2.push(Write::new("cpu.max.burst", micros(burst.value)));
             }
@@ -778,6 +793,18 @@ fn bfq_weight(weight: u64) -> u64 {
 
 fn v2_name(controller: &'static str) -> &'static str {
     if controller == "blkio" { "io" } else { controller }
+}
+
+/// Group of jailrun itself in a delegated one; no jail can have this name.
+const SUPERVISOR: &str = "_jailrun";
+
+/// A limit that a v2 group is to keep.
+#[derive(Debug)]
+struct V2Want {
+    key: &'static str,
+    controller: &'static str,
+    writes: Vec<Write>,
+    origin: Origin,
 }
 
 struct V2Parent {

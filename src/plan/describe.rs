@@ -26,7 +26,7 @@ pub fn describe(step: &Step) -> String {
             )
         }
         Step::MoveSupervisor { directory } => {
-            format!("move jailrun itself into {}", directory.display())
+            format!("move jailrun itself into a group of its own, {}", directory.display())
         }
         Step::SetLimit { file, value, .. } => format!("write {value} to {}", file.display()),
         Step::KillOnOom { directory } => {

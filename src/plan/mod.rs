@@ -96,6 +96,8 @@ struct Planner<'a, H> {
     host_nodes: Vec<Planned>,
     /// Paths of the host that the launch makes, with the keys that need them.
     created: Vec<(Option<Span>, PathBuf)>,
+    /// Mounts of procfs and sysfs in other places than `/proc` and `/sys`.
+    kernel_mounts: Vec<(&'static str, PathBuf)>,
     view: View,
     expected: Vec<ExpectedMount>,
 }
@@ -117,6 +119,7 @@ impl<'a, H: Host> Planner<'a, H> {
             steps: Vec::new(),
             host_nodes: Vec::new(),
             created: Vec::new(),
+            kernel_mounts: Vec::new(),
             view: View::default(),
             expected: Vec::new(),
         }

@@ -70,7 +70,8 @@ impl<H: Host> Planner<'_, H> {
                 }
                 MountKind::Sysfs => {
                     if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
-                        self.sysfs(&target, flags(mount), by);
+                        let flags = MountFlags { read_only: true, ..flags(mount) };
+                        self.sysfs(&target, flags, by);
                         self.propagate(mount);
                     }
                 }
@@ -455,30 +456,47 @@ impl<H: Host> Planner<'_, H> {
         let security = &self.unit.security;
         let masked = self.path_list(&security.masked_paths.value, MASKED, true);
         let by = origin(security.masked_paths.span, "security.masked-paths");
+        let added = security.masked_paths.value.add.clone();
         for path in masked {
-            if let Ok(Walk::Found(path, kind)) = self.view.walk(self.host, &path)
-                && path.parent().is_some()
-                && self.is_worth_it(&path)
-            {
-                self.mask(path, kind, by);
+            match self.view.walk(self.host, &path) {
+                Ok(Walk::Found(found, kind)) if found.parent().is_some() => {
+                    if self.is_worth_it(&found) {
+                        self.mask(found, kind, by);
+                    }
+                }
+                _ if added.contains(&path) => {
+                    self.not_there(&path, security.masked_paths.span, "hide")
+                }
+                _ => {}
             }
         }
         let protected = self.path_list(&security.read_only_paths.value, PROTECTED, false);
         let by = origin(security.read_only_paths.span, "security.read-only-paths");
+        let added = security.read_only_paths.value.add.clone();
         for path in protected {
-            if let Ok(Walk::Found(path, _)) = self.view.walk(self.host, &path)
-                && path.parent().is_some()
-                && self.is_worth_it(&path)
-            {
-                self.expect(
-                    path.clone(),
-                    None,
-                    MountFlags { read_only: true, ..self.inherited(&path) },
-                    true,
-                );
-                self.push(Step::ProtectPath { target: path }, by);
+            match self.view.walk(self.host, &path) {
+                Ok(Walk::Found(found, _)) if found.parent().is_some() => {
+                    if !self.is_worth_it(&found) {
+                        continue;
+                    }
+                    let flags = MountFlags { read_only: true, ..self.inherited(&found) };
+                    self.expect(found.clone(), None, flags, true);
+                    self.push(Step::ProtectPath { target: found }, by);
+                }
+                _ if added.contains(&path) => {
+                    self.not_there(&path, security.read_only_paths.span, "protect");
+                }
+                _ => {}
             }
         }
+    }
+
+    /// A path of the unit's own that does not exist is a misspelt one.
+    fn not_there(&mut self, path: &Path, span: Option<Span>, verb: &str) {
+        self.find(
+            Diagnostic::error("E0204", format!("`{}` is not there to {verb}", path.display()))
+                .at_maybe(span, "does not exist in the root"),
+        );
     }
 
     /// Flags of the mount that a path lies on.
@@ -525,6 +543,16 @@ impl<H: Host> Planner<'_, H> {
             }
         }
         list.retain(|path| !set.remove.contains(path));
+        // What holds for /proc and /sys holds for every other mount of them.
+        let elsewhere: Vec<PathBuf> = self
+            .kernel_mounts
+            .iter()
+            .flat_map(|(original, target)| {
+                list.iter()
+                    .filter_map(move |path| Some(target.join(path.strip_prefix(original).ok()?)))
+            })
+            .collect();
+        list.extend(elsewhere);
         list.extend(set.add.iter().cloned());
         list
     }

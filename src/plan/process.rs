@@ -530,7 +530,9 @@ impl<H: Host> Planner<'_, H> {
             return wanted & own;
         }
         if wanted & !own != 0 {
-            let words: Vec<_> = names::capability_words(wanted & !own).collect();
+            let words: Vec<_> = names::capability_words(wanted & !own)
+                .map(|word| format!("CAP_{}", word.to_uppercase()))
+                .collect();
             self.find(
                 Diagnostic::error("E0309", "a capability that the caller does not have")
                     .at_maybe(self.unit.security.capabilities.span, words.join(", ")),

@@ -318,6 +318,9 @@ impl<H: Host> Planner<'_, H> {
     /// The process file system of the jail's pid namespace. There is one for
     /// each namespace: a shared one is the host's.
     pub(super) fn proc(&mut self, target: &Path, flags: MountFlags, by: Origin) {
+        if target != Path::new("/proc") {
+            self.kernel_mounts.push(("/proc", target.to_owned()));
+        }
         match self.unit.namespaces.pid.value {
             Mode::Host => self.bind_kernel("/proc", target, flags, by),
             Mode::Private | Mode::Join(_) => self.new_mount("proc", target, Vec::new(), flags, by),
@@ -326,6 +329,9 @@ impl<H: Host> Planner<'_, H> {
 
     /// The kernel's objects, of which there is one view for each network.
     pub(super) fn sysfs(&mut self, target: &Path, flags: MountFlags, by: Origin) {
+        if target != Path::new("/sys") {
+            self.kernel_mounts.push(("/sys", target.to_owned()));
+        }
         match self.unit.network.value {
             Network::Host => self.bind_kernel("/sys", target, flags, by),
             Network::None => self.new_mount("sysfs", target, Vec::new(), flags, by),

@@ -65,7 +65,7 @@ impl Table {
         {
             host.put(directory, Node::Directory);
         }
-        for namespace in ["mnt", "uts", "pid", "cgroup"] {
+        for namespace in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
             host.file(&format!("/proc/self/ns/{namespace}"), "");
         }
         host.file("/proc/keys", "");
@@ -570,8 +570,7 @@ join the control group /sys/fs/cgroup/blkio/me/jailrun-web
 #[test]
 fn every_limit_in_the_files_of_v2() {
     let unit = format!("{WEB}{EVERY_LIMIT}")
-        .replace("swap =", "memory-high = \"50%\"\nmemory-low = \"10M\"\nswap =");
-    // 50 % of 8 GiB is above `memory`, which a share of the host may be.
+        .replace("swap =", "memory-high = \"32M\"\nmemory-low = \"10M\"\nswap =");
     assert_data_eq!(
         group_steps(&Table::version2("", ""), &unit),
         str![[r#"
@@ -579,7 +578,7 @@ hand the controllers cpu cpuset io memory pids out below /sys/fs/cgroup
 make the control group /sys/fs/cgroup/jailrun-web
 write 67108864 to /sys/fs/cgroup/jailrun-web/memory.max
 write 1 to /sys/fs/cgroup/jailrun-web/memory.oom.group
-write 4294963200 to /sys/fs/cgroup/jailrun-web/memory.high
+write 33554432 to /sys/fs/cgroup/jailrun-web/memory.high
 write 10485760 to /sys/fs/cgroup/jailrun-web/memory.low
 write 16777216 to /sys/fs/cgroup/jailrun-web/memory.swap.max
 write 75000 50000 to /sys/fs/cgroup/jailrun-web/cpu.max
@@ -607,6 +606,28 @@ fn a_limit_is_rounded_down_to_what_the_kernel_counts_in() {
         ),
         "{groups}"
     );
+}
+
+#[test]
+fn a_share_of_the_hosts_memory_is_exact() {
+    // Of 8 GiB.
+    for (share, bytes) in [("100%", 8_u64 << 30), ("50%", 4 << 30), ("25%", 2 << 30)] {
+        let unit = format!("{WEB}[limits]\nmemory = \"{share}\"\n");
+        let groups = group_steps(&Table::version2("", ""), &unit);
+        assert!(groups.contains(&format!("write {bytes} to ")), "{share}: {groups}");
+    }
+}
+
+#[test]
+fn shares_of_memory_contradict_each_other_like_sizes_do() {
+    for (memory, high) in [("25%", "50%"), ("1G", "50%"), ("10%", "4G")] {
+        let unit = format!("{WEB}[limits]\nmemory = \"{memory}\"\nmemory-high = \"{high}\"\n");
+        let found = findings(&Table::version2("", ""), &unit);
+        assert!(
+            found.starts_with("E0203 web.toml:7 `memory-high` is above `memory`"),
+            "{memory} {high}: {found}"
+        );
+    }
 }
 
 #[test]
@@ -744,7 +765,7 @@ fn a_delegated_group_with_other_processes_is_not_rearranged() {
     assert_data_eq!(
         findings(&host, &unit),
         str![[r#"
-E0308 web.toml:6 `limits` cannot be set on this host (the caller's control group holds other processes too)
+E0308 web.toml:6 `pids` cannot be set on this host (the caller's control group holds other processes too)
 
 "#]]
     );
@@ -789,8 +810,8 @@ fn an_asked_for_limit_without_delegation_is_an_error_that_names_its_key() {
     assert_data_eq!(
         findings(&host, &unit),
         str![[r#"
-E0308 web.toml:6 `limits` cannot be set on this host (the caller may not make control groups here)
-E0308 web.toml:7 `limits` cannot be set on this host (the caller may not make control groups here)
+E0308 web.toml:6 `memory` cannot be set on this host (the caller may not make control groups here)
+E0308 web.toml:7 `pids` cannot be set on this host (the caller may not make control groups here)
 
 "#]]
     );
@@ -1235,7 +1256,7 @@ W0003 web.toml:6 with every capability the jail is no boundary (root inside is r
     assert_data_eq!(
         findings(&host, &unit),
         str![[r#"
-E0309 web.toml:6 a capability that the caller does not have (sys_admin)
+E0309 web.toml:6 a capability that the caller does not have (CAP_SYS_ADMIN)
 W0003 web.toml:6 CAP_SYS_ADMIN mounts, unmounts and configures the kernel: the masks and read-only mounts can be undone (granted here)
 
 "#]]
@@ -1588,7 +1609,7 @@ fn mount_points_are_made_of_the_kind_that_fits() {
 /// Steps without their origins, and what was said.
 fn essence(host: &Table, text: &str, sets: &[String]) -> Essence {
     let loaded = from_text("web.toml", text, "/units".into(), "web", sets, &[]);
-    let planning = plan(loaded.unit.as_ref().unwrap(), host, Care::Everything);
+    let planning = plan(loaded.unit.as_ref().unwrap(), host, Care::Launch);
     let mut said: Vec<_> = loaded
         .diagnostics
         .iter()

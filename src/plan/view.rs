@@ -1,8 +1,8 @@
 //! The jail's tree as it will be: the root and the mounts planned so far, so
 //! that a path inside can be followed before anything is mounted.
 
-use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -31,8 +31,10 @@ struct Layer {
 /// The tree so far.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    layers: HashMap<PathBuf, Layer>,
-    made: HashMap<PathBuf, Made>,
+    // Keyed by the bytes of paths that are all normal: to compare or hash a
+    // `Path` means to take it apart each time.
+    layers: BTreeMap<OsString, Layer>,
+    made: BTreeMap<OsString, Made>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,27 +67,43 @@ impl View {
     /// Adds a mount over a path without links.
     pub fn mount(&mut self, target: &Path, place: Place, read_only: bool) {
         let order = self.layers.len();
-        self.made.retain(|path, _| !path.starts_with(target));
+        if !self.made.is_empty() {
+            self.made.remove(target.as_os_str());
+            let below = |end: &str| {
+                let mut bound = target.as_os_str().to_owned();
+                bound.push(end);
+                bound
+            };
+            // Everything that starts with the path and a slash: `0` follows it.
+            let hidden: Vec<_> =
+                self.made.range(below("/")..below("0")).map(|(path, _)| path.clone()).collect();
+            for path in hidden {
+                self.made.remove(&path);
+            }
+        }
         let is_root = order == 0;
-        self.layers.insert(target.to_owned(), Layer { order, place, read_only, is_root });
+        let target = target.as_os_str().to_owned();
+        self.layers.insert(target, Layer { order, place, read_only, is_root });
     }
 
     /// Adds a file or directory that the plan makes, with its parents.
     pub fn make(&mut self, path: &Path, kind: NodeKind) {
-        self.made.insert(path.to_owned(), Made::Node(kind));
-        for parent in path.ancestors().skip(1) {
-            self.made.entry(parent.to_owned()).or_insert(Made::Node(NodeKind::Directory));
+        self.made.insert(path.as_os_str().to_owned(), Made::Node(kind));
+        for parent in parents(path).skip(1) {
+            if !self.made.contains_key(parent) {
+                self.made.insert(parent.to_owned(), Made::Node(NodeKind::Directory));
+            }
         }
     }
 
     /// Whether the plan makes it.
     pub fn is_made(&self, path: &Path) -> bool {
-        self.made.contains_key(path)
+        self.made.contains_key(path.as_os_str())
     }
 
     /// Adds a symbolic link that the plan makes.
     pub fn link(&mut self, path: &Path, to: &str) {
-        self.made.insert(path.to_owned(), Made::Link(to.to_owned()));
+        self.made.insert(path.as_os_str().to_owned(), Made::Link(to.to_owned()));
     }
 
     /// The mount that holds a path: the latest over it or one of its parents.
@@ -99,8 +117,8 @@ impl View {
     }
 
     fn layer<'a>(&'a self, path: &'a Path) -> Option<(&'a Path, &'a Layer)> {
-        path.ancestors()
-            .filter_map(|ancestor| Some((ancestor, self.layers.get(ancestor)?)))
+        parents(path)
+            .filter_map(|parent| Some((Path::new(parent), self.layers.get(parent)?)))
             .max_by_key(|(_, layer)| layer.order)
     }
 
@@ -119,7 +137,7 @@ impl View {
     }
 
     fn look(&self, host: &impl Host, path: &Path) -> io::Result<Kind> {
-        match self.made.get(path) {
+        match self.made.get(path.as_os_str()) {
             Some(Made::Node(NodeKind::Directory)) => return Ok(Kind::Directory),
             Some(Made::Node(NodeKind::File)) => return Ok(Kind::File { executable: false }),
             Some(Made::Link(_)) => return Ok(Kind::Link),
@@ -127,13 +145,13 @@ impl View {
         }
         match self.behind(path) {
             Some(behind) => host.look(&behind),
-            None if self.layers.contains_key(path) => Ok(Kind::Directory),
+            None if self.layers.contains_key(path.as_os_str()) => Ok(Kind::Directory),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     fn read_link(&self, host: &impl Host, path: &Path) -> io::Result<PathBuf> {
-        if let Some(Made::Link(to)) = self.made.get(path) {
+        if let Some(Made::Link(to)) = self.made.get(path.as_os_str()) {
             return Ok(to.into());
         }
         match self.behind(path) {
@@ -145,7 +163,7 @@ impl View {
     /// Follows a path as a process of the jail would.
     pub fn walk(&self, host: &impl Host, path: &Path) -> io::Result<Walk> {
         // Most paths have no link on the way, which one call tells.
-        if !self.made.contains_key(path)
+        if !self.made.contains_key(path.as_os_str())
             && let Some(behind) = self.behind(path)
             && let Ok((same, kind)) = host.canonical(&behind)
             && same == behind
@@ -200,6 +218,19 @@ impl View {
     }
 }
 
+/// A normal absolute path and all above it, longest first.
+fn parents(path: &Path) -> impl Iterator<Item = &OsStr> {
+    use std::os::unix::ffi::OsStrExt as _;
+    std::iter::successors(Some(path.as_os_str().as_bytes()), |path| match *path {
+        [] | b"/" => None,
+        path => match path.iter().rposition(|byte| *byte == b'/')? {
+            0 => Some(&path[..1]),
+            slash => Some(&path[..slash]),
+        },
+    })
+    .map(OsStr::from_bytes)
+}
+
 fn names(path: &Path) -> VecDeque<OsString> {
     path.components()
         .filter_map(|component| match component {
@@ -208,4 +239,30 @@ fn names(path: &Path) -> VecDeque<OsString> {
             _ => None,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_go_up_to_the_root() {
+        let list = |path: &str| -> Vec<String> {
+            parents(Path::new(path)).map(|path| path.to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(list("/a/bc/d"), ["/a/bc/d", "/a/bc", "/a", "/"]);
+        assert_eq!(list("/"), ["/"]);
+    }
+
+    #[test]
+    fn a_mount_hides_what_was_made_below_it_and_nothing_else() {
+        let mut view = View::default();
+        view.mount(Path::new("/"), Place::Memory, false);
+        for path in ["/a/b", "/a-b", "/ab"] {
+            view.make(Path::new(path), NodeKind::File);
+        }
+        view.mount(Path::new("/a"), Place::Memory, false);
+        assert!(!view.is_made(Path::new("/a/b")) && !view.is_made(Path::new("/a")));
+        assert!(view.is_made(Path::new("/a-b")) && view.is_made(Path::new("/ab")));
+    }
 }

@@ -141,7 +141,13 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
             write_file(&directory.join("cgroup.subtree_control"), &words.join(" "))?;
         }
-        Step::MoveSupervisor { directory } => write_file(&directory.join("cgroup.procs"), "0")?,
+        Step::MoveSupervisor { directory } => {
+            match unistd::mkdir(directory, Mode::from_bits_truncate(0o755)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            write_file(&directory.join("cgroup.procs"), "0")?;
+        }
         Step::SetLimit { file, value, expect } => set_limit(file, value, expect)?,
         Step::KillOnOom { directory } => cx.oom = Some(watch_oom(directory)?),
         Step::OpenStream { fd, path, mode } => {
@@ -255,7 +261,15 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let fd = sys::openat2(cx.proc()?, Path::new("self/mountinfo"), libc::O_RDONLY, 0)?;
             mountinfo::verify(expected, std::fs::File::from(fd))?;
         }
-        Step::Init => init::split(cx, &mut |cx| super::rest(plan, index + 1, cx))?,
+        Step::Init => {
+            let may_trace = plan.steps.iter().any(|planned| match &planned.step {
+                Step::SetCapabilities { permitted, ambient } => {
+                    (permitted | ambient) & names::CAP_SYS_PTRACE != 0
+                }
+                _ => false,
+            });
+            init::split(cx, may_trace, &mut |cx| super::rest(plan, index + 1, cx))?;
+        }
         Step::Terminal => terminal(cx)?,
         Step::UseStream { fd } => {
             let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
@@ -696,6 +710,14 @@ fn set_capabilities(permitted: u64, ambient: u64) -> Applied {
 /// Closes, and not only marks, what is left open: between here and execve a
 /// path like `/proc/self/fd/7/..` would lead out of the jail.
 fn close_fds(cx: &mut Context, keep: &[i32]) -> Applied {
+    for fd in (0..3).chain(keep.iter().copied()) {
+        // A stream that is closed leads nowhere.
+        let Ok(open) = sys::borrow(fd) else { continue };
+        if nix::sys::stat::fstat(open)?.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            let detail = format!("descriptor {fd} is a directory, which would be a way out");
+            return Err(Failed::because(Errno::EISDIR, detail));
+        }
+    }
     for fd in keep {
         sys::keep_on_exec(*fd)?;
     }
@@ -740,6 +762,9 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
     let mut refused = None;
     for candidate in &candidates {
         let Ok(text) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
+        if let Err(failed) = refuse_magic(candidate, 0) {
+            return failed;
+        }
         let errno = sys::execve(&text, &arguments, &environment_text);
         let exists = unistd::faccessat(
             nix::fcntl::AT_FDCWD,
@@ -769,10 +794,38 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
     }
 }
 
-/// The mask the caller had, and the dispositions that this program has
-/// changed: the Rust runtime ignores SIGPIPE.
+/// Refuses a program, or an interpreter that it names, behind a magic link: a
+/// root may hold one to `/proc/self/exe`, which is jailrun itself.
+fn refuse_magic(path: &Path, depth: u32) -> Applied {
+    use std::io::Read as _;
+    match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_MAGICLINKS) {
+        Err(Errno::ELOOP) => {
+            let detail = format!("`{}` leads through a magic link of /proc", path.display());
+            return Err(Failed::because(Errno::ELOOP, detail));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    // What cannot be read has no line for the kernel to follow either.
+    let Ok(fd) = sys::open2(path, flags, libc::RESOLVE_NO_MAGICLINKS) else { return Ok(()) };
+    let mut head = [0_u8; 256];
+    let length = std::fs::File::from(fd).read(&mut head).unwrap_or(0);
+    if let Some(line) = head[..length].strip_prefix(b"#!")
+        && depth < 4
+    {
+        let line =
+            String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or(line))
+                .into_owned();
+        if let Some(interpreter) = line.split_whitespace().next() {
+            return refuse_magic(Path::new(interpreter), depth + 1);
+        }
+    }
+    Ok(())
+}
+
+/// The mask the caller had, and default dispositions: a command must not
+/// ignore what its caller happens to ignore, as under nohup(1).
 fn restore_signals(cx: &Context) -> Applied {
-    sys::default_signal(libc::SIGPIPE)?;
-    sys::default_signal(libc::SIGCHLD)?;
+    sys::default_signals();
     Ok(cx.mask.thread_set_mask()?)
 }

@@ -7,7 +7,6 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
@@ -16,10 +15,20 @@ use crate::sys;
 
 /// Splits: `command` goes on in a new process, where it becomes the command or
 /// reports why not; this process stays as the init and never returns.
-pub(super) fn split(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32) -> Applied {
+///
+/// `may_trace` tells that the command could trace a process with privileges:
+/// then it starts only when this one has none left.
+pub(super) fn split(
+    cx: &mut Context,
+    may_trace: bool,
+    command: &mut dyn FnMut(&mut Context) -> i32,
+) -> Applied {
     // Before the split: a command that ends at once must not end unnoticed. It
     // gets the caller's mask back just before its execve.
     SigSet::all().thread_set_mask()?;
+    if may_trace {
+        return split_in_order(cx, command);
+    }
     let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
         Ok(()) => command(cx),
         Err(_) => super::FAILURE,
@@ -30,6 +39,34 @@ pub(super) fn split(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i
         sys::exit_now(super::FAILURE)
     });
     sys::exit_now(watch(child, &signals))
+}
+
+/// Splits with a copy of the memory, so that this process can become the init
+/// while the command's waits for it.
+fn split_in_order(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32) -> Applied {
+    let (ready, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    match sys::clone3(0, None)? {
+        sys::Cloned::Child => {
+            drop(hold);
+            // Its end comes when the init has closed everything.
+            let mut byte = [0_u8];
+            while nix::unistd::read(&ready, &mut byte) == Err(Errno::EINTR) {}
+            drop(ready);
+            sys::exit_now(match super::apply::die_with_parent(cx) {
+                Ok(()) => command(cx),
+                Err(_) => super::FAILURE,
+            })
+        }
+        sys::Cloned::Parent(pid, _pidfd) => {
+            let init = become_init(cx);
+            // `hold` is closed by number by then; its destructor must not run.
+            std::mem::forget((ready, hold, _pidfd));
+            match init {
+                Ok(signals) => sys::exit_now(watch(Pid::from_raw(pid), &signals)),
+                Err(_) => sys::exit_now(super::FAILURE),
+            }
+        }
+    }
 }
 
 fn become_init(cx: &Context) -> Applied<SignalFd> {
@@ -68,13 +105,10 @@ fn watch(command: Pid, signals: &SignalFd) -> i32 {
 
 fn reap(command: Pid) -> Option<i32> {
     loop {
-        match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-            Ok(WaitStatus::Exited(pid, status)) if pid == command => return Some(status),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
-                return Some(128 + signal as i32);
-            }
-            Ok(WaitStatus::StillAlive) | Err(_) => return None,
-            Ok(_) => {}
+        match sys::wait(libc::P_ALL, 0, true) {
+            Ok(Some(exit)) if exit.pid == command.as_raw() => return Some(exit.status),
+            Ok(Some(_)) | Err(Errno::EINTR) => {}
+            Ok(None) | Err(_) => return None,
         }
     }
 }

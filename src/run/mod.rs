@@ -79,6 +79,15 @@ const FORWARDED: [Signal; 8] = [
 /// it is returned.
 pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
     let own = |step, failed| StepFailed { step, failed };
+    // Asked before this process opens anything: later a number that the caller
+    // has not opened could be one of jailrun's own.
+    for (step, planned) in plan.steps.iter().enumerate() {
+        if let Step::CloseFds { keep } = &planned.step {
+            for fd in keep {
+                sys::borrow(*fd).map_err(|errno| own(step, errno.into()))?;
+            }
+        }
+    }
     let watched: SigSet = FORWARDED.into_iter().collect();
     // A caller that ignores SIGCHLD would make the jail's end unreadable.
     sys::default_signal(libc::SIGCHLD).map_err(|errno| own(0, errno.into()))?;

@@ -6,8 +6,8 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -42,17 +42,27 @@ pub(super) fn make_directory(path: &Path) -> Applied {
 }
 
 fn check_directory(path: &Path) -> Applied {
-    let metadata = std::fs::symlink_metadata(path)?;
-    if !metadata.is_dir() {
-        return Err(Failed::because(Errno::ENOTDIR, "something else is in its place"));
-    }
-    if metadata.uid() != unistd::geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
+    open_directory(path).map(drop)
+}
+
+/// The state directory, seen to be a directory of the caller's alone. What is
+/// in it is opened through this descriptor: the path could lead elsewhere by then.
+fn open_directory(path: &Path) -> Applied<OwnedFd> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let directory = match nix::fcntl::open(path, flags, Mode::empty()) {
+        Err(Errno::ENOTDIR | Errno::ELOOP) => {
+            return Err(Failed::because(Errno::ENOTDIR, "something else is in its place"));
+        }
+        opened => opened?,
+    };
+    let stat = nix::sys::stat::fstat(&directory)?;
+    if stat.st_uid != unistd::geteuid().as_raw() || stat.st_mode & 0o077 != 0 {
         return Err(Failed::because(
             Errno::EPERM,
             "it belongs to somebody else, or is open to others",
         ));
     }
-    Ok(())
+    Ok(directory)
 }
 
 /// Takes the lock of a name, reclaims what a killed launch of it has left, and
@@ -101,14 +111,14 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
 }
 
 fn open_journal(path: &Path, create: bool) -> Applied<File> {
-    Ok(std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(create)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).bits())
-        .open(path)?)
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let directory = open_directory(directory)?;
+    let mut flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    flags.set(OFlag::O_CREAT, create);
+    let mode = Mode::from_bits_truncate(0o600);
+    Ok(File::from(nix::fcntl::openat(&directory, name, flags, mode)?))
 }
 
 fn try_lock(file: &File) -> Applied<bool> {
@@ -188,13 +198,21 @@ pub fn collect(directory: &Path) -> Result<Collected, Failed> {
     Ok(collected)
 }
 
-/// Makes a control group. One that is left from a killed launch whose journal
-/// is gone too is taken over: its name says whose it is.
+/// Makes a control group. An empty one of that name is what a killed launch
+/// has left; one with processes is somebody's, and is left alone.
 pub(super) fn create_cgroup(directory: &Path) -> Applied {
-    match unistd::mkdir(directory, Mode::from_bits_truncate(0o755)) {
+    let make = || unistd::mkdir(directory, Mode::from_bits_truncate(0o755));
+    match make() {
         Err(Errno::EEXIST) => {
-            remove_cgroup(directory)?;
-            Ok(unistd::mkdir(directory, Mode::from_bits_truncate(0o755))?)
+            let flags = unistd::UnlinkatFlags::RemoveDir;
+            match unistd::unlinkat(nix::fcntl::AT_FDCWD, directory, flags) {
+                Ok(()) | Err(Errno::ENOENT) => Ok(make()?),
+                Err(Errno::EBUSY) => Err(Failed::because(
+                    Errno::EBUSY,
+                    "a jail of this name is running for another user or state directory",
+                )),
+                Err(errno) => Err(errno.into()),
+            }
         }
         made => Ok(made?),
     }

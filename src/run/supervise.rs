@@ -9,7 +9,6 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
@@ -59,7 +58,8 @@ pub(super) fn watch(
         socket,
         relay: None,
         cause: Cause::Command,
-        timeout_at: supervision.timeout.map(|timeout| Instant::now() + timeout),
+        // A time too far away to be told is never.
+        timeout_at: supervision.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         kill_at: None,
         told_to_stop: None,
     };
@@ -99,7 +99,11 @@ impl Watch<'_> {
                 self.take_terminal()?;
             }
             if let Some(relay) = &mut self.relay {
-                relay.pump(ready.input)?;
+                relay.pump(ready.input, ready.output);
+                if relay.is_closed() {
+                    // Dropping the other end hangs the jail's terminal up.
+                    self.relay = None;
+                }
             }
             if ready.oom {
                 self.out_of_memory()?;
@@ -116,7 +120,7 @@ impl Watch<'_> {
             self.read_status()?;
         }
         if let Some(relay) = &mut self.relay {
-            relay.pump(false)?;
+            relay.drain();
         }
         self.relay = None;
         if !self.has_pid_namespace {
@@ -132,10 +136,12 @@ impl Watch<'_> {
         ];
         let oom = add(&mut fds, self.oom.as_ref());
         let socket = add(&mut fds, self.socket.as_ref());
-        let mut input = None;
+        let (mut input, mut output) = (None, None);
         for (fd, flags) in self.relay.iter().flat_map(Relay::interests) {
-            if fd.as_raw_fd() == 0 {
-                input = Some(fds.len());
+            match fd.as_raw_fd() {
+                0 => input = Some(fds.len()),
+                1 => output = Some(fds.len()),
+                _ => {}
             }
             fds.push(PollFd::new(fd, flags));
         }
@@ -164,6 +170,7 @@ impl Watch<'_> {
             oom: ready(oom),
             socket: ready(socket),
             input: ready(input),
+            output: ready(output),
         })
     }
 
@@ -189,7 +196,7 @@ impl Watch<'_> {
                 }
                 self.told_to_stop = Some(now);
                 if signal == Signal::SIGTERM {
-                    self.kill_at.get_or_insert(now + self.supervision.stop_grace);
+                    self.kill_at = self.kill_at.or(now.checked_add(self.supervision.stop_grace));
                 }
             }
             self.send(number)?;
@@ -218,9 +225,7 @@ impl Watch<'_> {
 
     fn groups(&self) -> impl Iterator<Item = &Path> {
         self.plan.steps.iter().filter_map(|planned| match &planned.step {
-            Step::CreateCgroup { directory } if !directory.ends_with("jailrun-supervisor") => {
-                Some(directory.as_path())
-            }
+            Step::CreateCgroup { directory } => Some(directory.as_path()),
             _ => None,
         })
     }
@@ -237,7 +242,7 @@ impl Watch<'_> {
         if self.timeout_at.is_some_and(|at| at <= now) {
             self.timeout_at = None;
             self.cause = Cause::Timeout(self.supervision.timeout.unwrap_or_default());
-            self.kill_at = Some(now + self.supervision.stop_grace);
+            self.kill_at = now.checked_add(self.supervision.stop_grace);
             return self.send(self.supervision.stop_signal);
         }
         Ok(())
@@ -273,11 +278,11 @@ impl Watch<'_> {
     }
 
     fn reap(&self, pid: Pid) -> Applied<i32> {
+        let id = u32::try_from(self.pidfd.as_raw_fd()).map_err(|_| Errno::EBADF)?;
         loop {
-            match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED) {
-                Ok(WaitStatus::Exited(_, status)) => return Ok(status),
-                Ok(WaitStatus::Signaled(_, signal, _)) => return Ok(128 + signal as i32),
-                Ok(_) | Err(Errno::EINTR) => {}
+            match sys::wait(libc::P_PIDFD, id, false) {
+                Ok(Some(exit)) => return Ok(exit.status),
+                Ok(None) | Err(Errno::EINTR) => {}
                 Err(errno) => {
                     return Err(Failed::because(errno, format!("waiting for process {pid}")));
                 }
@@ -347,6 +352,7 @@ struct Ready {
     oom: bool,
     socket: bool,
     input: bool,
+    output: bool,
 }
 
 /// Adds a descriptor to wait for; returns where it is.

@@ -16,6 +16,10 @@ pub(super) struct Relay {
     before: Option<Termios>,
     /// Typed, and not yet taken by the jail.
     pending: Vec<u8>,
+    /// Printed, and not yet taken by the caller's output.
+    printed: Vec<u8>,
+    /// Whether the last byte typed was the end of a line.
+    at_line_start: bool,
     /// Whether the caller's input is still open.
     input_open: bool,
     /// Whether the jail's side is still open.
@@ -41,8 +45,15 @@ impl Relay {
             _ => None,
         });
         let Some(master) = received.map(sys::own) else { return Ok(None) };
-        let mut relay =
-            Self { master, before: None, pending: Vec::new(), input_open: true, open: true };
+        let mut relay = Self {
+            master,
+            before: None,
+            pending: Vec::new(),
+            printed: Vec::new(),
+            at_line_start: true,
+            input_open: true,
+            open: true,
+        };
         relay.start()?;
         Ok(Some(relay))
     }
@@ -74,14 +85,19 @@ impl Relay {
         }
     }
 
-    /// What to wait for: the jail's side, and the caller's while there is room.
+    /// What to wait for: the jail's side while there is room for what it
+    /// prints, the caller's input while there is room for what is typed, and
+    /// the caller's output while something is to be written.
     pub(super) fn interests(&self) -> Vec<(BorrowedFd<'_>, nix::poll::PollFlags)> {
         use nix::poll::PollFlags;
         let mut list = Vec::new();
         if self.open {
-            let mut flags = PollFlags::POLLIN;
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, self.printed.is_empty());
             flags.set(PollFlags::POLLOUT, !self.pending.is_empty());
-            list.push((self.master.as_fd(), flags));
+            if !flags.is_empty() {
+                list.push((self.master.as_fd(), flags));
+            }
         }
         if self.input_open
             && self.pending.is_empty()
@@ -89,55 +105,96 @@ impl Relay {
         {
             list.push((input, PollFlags::POLLIN));
         }
+        if !self.printed.is_empty()
+            && let Ok(output) = standard(1)
+        {
+            list.push((output, PollFlags::POLLOUT));
+        }
         list
     }
 
-    /// Moves what can be moved without waiting for the jail.
-    pub(super) fn pump(&mut self, input_ready: bool) -> Applied {
-        let mut buffer = [0_u8; 8192];
+    /// Moves what can be moved without waiting for anybody: one read and one
+    /// write each way, so that signals and time are looked at in between.
+    pub(super) fn pump(&mut self, input_ready: bool, output_ready: bool) {
+        let mut buffer = [0_u8; CHUNK];
         if input_ready && self.input_open && self.pending.is_empty() {
-            match nix::unistd::read(standard(0)?, &mut buffer) {
-                // End of input is a control character on a terminal.
-                Ok(0) => {
+            let read = standard(0).map(|input| nix::unistd::read(input, &mut buffer));
+            match read {
+                // End of input is a control character on a terminal: one to
+                // hand over a line that has begun, one that is the end.
+                Ok(Ok(0)) => {
                     self.input_open = false;
-                    self.pending.push(0x04);
+                    self.pending.extend(if self.at_line_start { &[4][..] } else { &[4, 4] });
                 }
-                Ok(length) => self.pending.extend_from_slice(&buffer[..length]),
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(_) => self.input_open = false,
+                Ok(Ok(length)) => {
+                    self.pending.extend_from_slice(&buffer[..length]);
+                    self.at_line_start = matches!(buffer[length - 1], b'\n' | b'\r');
+                }
+                Ok(Err(Errno::EINTR | Errno::EAGAIN)) => {}
+                Ok(Err(_)) | Err(_) => self.input_open = false,
             }
         }
-        while self.open && !self.pending.is_empty() {
+        if self.open && !self.pending.is_empty() {
             match nix::unistd::write(&self.master, &self.pending) {
                 Ok(length) => drop(self.pending.drain(..length)),
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
                 Err(_) => self.open = false,
             }
         }
-        while self.open {
+        if self.open && self.printed.is_empty() {
             match nix::unistd::read(&self.master, &mut buffer) {
-                Ok(0) | Err(Errno::EIO) => self.open = false,
-                Ok(length) => write_all(&buffer[..length])?,
-                Err(Errno::EINTR) => {}
-                Err(_) => break,
+                Ok(0) => self.open = false,
+                Ok(length) => self.printed.extend_from_slice(&buffer[..length]),
+                Err(Errno::EINTR | Errno::EAGAIN) => {}
+                Err(_) => self.open = false,
             }
         }
-        Ok(())
+        if output_ready && !self.printed.is_empty() {
+            self.write_printed();
+        }
+    }
+
+    /// Writes at most what a pipe takes at once when it is writable at all.
+    fn write_printed(&mut self) {
+        let Ok(output) = standard(1) else {
+            self.printed.clear();
+            return;
+        };
+        match nix::unistd::write(output, &self.printed) {
+            Ok(length) => drop(self.printed.drain(..length)),
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            // Nobody reads any more: to the jail its terminal is gone.
+            Err(_) => {
+                self.printed.clear();
+                self.open = false;
+            }
+        }
+    }
+
+    /// Whether the jail's side has been given up: nobody reads what it prints.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.open && self.printed.is_empty()
+    }
+
+    /// Writes what the jail has printed before its end, while it is taken.
+    pub(super) fn drain(&mut self) {
+        while !self.is_closed() {
+            self.pump(false, true);
+            if self.open && self.printed.is_empty() {
+                let mut fds =
+                    [nix::poll::PollFd::new(self.master.as_fd(), nix::poll::PollFlags::POLLIN)];
+                // Every writer is gone: what is left is there at once.
+                match nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO) {
+                    Ok(ready) if ready > 0 => {}
+                    _ => return,
+                }
+            }
+        }
     }
 }
 
-fn write_all(mut bytes: &[u8]) -> Applied {
-    let output = standard(1)?;
-    while !bytes.is_empty() {
-        match nix::unistd::write(output, bytes) {
-            Ok(length) => bytes = &bytes[length..],
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
+/// Bytes moved at a time: a pipe that is writable takes as many at once.
+const CHUNK: usize = 4096;
 
 impl Drop for Relay {
     fn drop(&mut self) {

@@ -85,13 +85,15 @@ pub struct Reader<'a> {
     table: Option<&'a Table>,
     name: &'static str,
     findings: &'a Findings,
+    /// Keys that a misspelt one is taken for: not missing, only misspelt.
+    meant: RefCell<Vec<&'static str>>,
 }
 
 impl<'a> Reader<'a> {
     /// Starts on a table; an absent one has no keys. Unknown keys are
     /// reported at once, by the table of keys.
     pub fn new(table: Option<&'a Table>, name: &'static str, findings: &'a Findings) -> Self {
-        let reader = Self { table, name, findings };
+        let reader = Self { table, name, findings, meant: RefCell::default() };
         for entry in table.map_or(&[][..], |table| &table.entries) {
             if !reader.knows(&entry.key) {
                 reader.unknown(entry);
@@ -127,6 +129,7 @@ impl<'a> Reader<'a> {
             Diagnostic::error("E0101", format!("unknown key `{}` {place}", entry.key));
         let known = keys::of(self.name).map(|key| key.name).chain(self.subtables());
         if let Some(nearest) = nearest(&entry.key, known) {
+            self.meant.borrow_mut().push(nearest);
             diagnostic = diagnostic
                 .at(entry.key_span, format!("did you mean `{nearest}`?"))
                 .help("a key with a similar name exists")
@@ -151,9 +154,9 @@ impl<'a> Reader<'a> {
         self.table?.get(key)
     }
 
-    /// Whether the key is written at all, readable or not.
+    /// Whether the key is written at all: readable or not, well spelt or not.
     pub fn has(&self, key: &str) -> bool {
-        self.entry(key).is_some()
+        self.entry(key).is_some() || self.meant.borrow().contains(&key)
     }
 
     /// The key's value, where it is written and can be read.

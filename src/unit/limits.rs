@@ -298,16 +298,21 @@ impl Limits {
 
     /// The rules between the keys of this table that need no host.
     fn check(&self, findings: &Findings) {
-        let bytes = |setting: &Option<Setting<Limit<Memory>>>| match setting {
-            Some(Setting { value: Limit::At(Memory::Bytes(bytes)), span }) => Some((*bytes, *span)),
+        let at = |setting: &Option<Setting<Limit<Memory>>>| match setting {
+            Some(Setting { value: Limit::At(amount), span }) => Some((*amount, *span)),
             _ => None,
         };
-        let memory = bytes(&self.memory);
-        for (name, lower) in
-            [("memory-high", bytes(&self.memory_high)), ("memory-low", bytes(&self.memory_low))]
-        {
-            if let (Some((memory, memory_at)), Some((lower, lower_at))) = (memory, lower)
-                && lower > memory
+        // A size and a share are compared when the host is known, which
+        // refuses what contradicts itself.
+        let is_above = |lower: Memory, memory: Memory| match (lower, memory) {
+            (Memory::Bytes(lower), Memory::Bytes(memory)) => lower > memory,
+            (Memory::Percent(lower), Memory::Percent(memory)) => lower > memory,
+            _ => false,
+        };
+        let lowers = [("memory-high", at(&self.memory_high)), ("memory-low", at(&self.memory_low))];
+        for (name, lower) in lowers {
+            if let (Some((memory, memory_at)), Some((lower, lower_at))) = (at(&self.memory), lower)
+                && is_above(lower, memory)
             {
                 findings.push(
                     Diagnostic::error("E0203", format!("`{name}` is above `memory`"))
@@ -316,6 +321,10 @@ impl Limits {
                 );
             }
         }
+        let memory = at(&self.memory).and_then(|(amount, span)| match amount {
+            Memory::Bytes(bytes) => Some((bytes, span)),
+            Memory::Percent(_) => None,
+        });
         if let Some((bytes @ 0..262_144, at)) = memory {
             findings.push(
                 Diagnostic::error("E0203", "`memory` is too small to start any program")
@@ -337,9 +346,8 @@ impl Limits {
             );
         }
         if let Some(Setting { value: Limit::At(cpu), span }) = self.cpu {
-            let quota = Duration::from_micros(
-                cpu.0 * u64::try_from(period.as_micros()).unwrap_or(u64::MAX) / 1000,
-            );
+            let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
+            let quota = Duration::from_micros(cpu.0.saturating_mul(micros) / 1000);
             if quota < Duration::from_millis(1) {
                 findings.push(
                     Diagnostic::error(
@@ -362,7 +370,7 @@ impl Limits {
                         .context(span, "the quota comes from here"),
                 );
             }
-        } else if let Some(burst) = &self.cpu_burst {
+        } else if let Some(burst) = self.cpu_burst.as_ref().filter(|burst| !burst.value.is_zero()) {
             findings.push(
                 Diagnostic::error("E0106", "`cpu-burst` needs `cpu`")
                     .at_maybe(burst.span, "there is no quota to exceed"),

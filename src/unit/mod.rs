@@ -167,9 +167,20 @@ pub fn from_text(
     let findings = Findings::default();
     let mut unit = read(&tree, base, stem, Span { source, start: 0, end: 0 }, &findings);
     append_arguments(&mut unit, arguments, &findings, Span { source, start: 0, end: 0 });
+    let broken: Vec<_> = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.code == "E0003")
+        .filter_map(|diagnostic| diagnostic.at.as_ref())
+        .map(|(span, _)| (span.source, sources.position(*span).line))
+        .collect();
     diagnostics.extend(findings.into_vec().into_iter().filter(|diagnostic| {
-        // With broken syntax a key that seems missing may only be unreadable.
-        syntax_is_sound || diagnostic.code != "E0104"
+        // With broken syntax a key that seems missing may only be unreadable,
+        // and what stands on a broken line is not what was meant.
+        let on_broken_line = diagnostic
+            .at
+            .as_ref()
+            .is_some_and(|(span, _)| broken.contains(&(span.source, sources.position(*span).line)));
+        (syntax_is_sound || diagnostic.code != "E0104") && !on_broken_line
     }));
     diagnostic::sort(&mut diagnostics);
     Loaded { unit: Some(unit), tree, sources, diagnostics }
@@ -181,6 +192,7 @@ fn append_arguments(unit: &mut Unit, arguments: &[String], findings: &Findings, 
         None if !arguments.is_empty() => {
             unit.process.command = Some(Setting::default(arguments.to_vec()));
         }
+        None if unit.process.has_command => {}
         None => findings.push(
             Diagnostic::error("E0104", "the unit does not say what to run")
                 .at(whole, "")
@@ -204,13 +216,23 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         name: read_name(&top, stem, whole),
         hostname: read_host_name(&top, "hostname"),
         domainname: read_host_name(&top, "domainname"),
-        root: Root::read(&table("root"), whole),
+        root: Root::read(
+            &table("root"),
+            (!top.has("root") || top.subtable("root").is_some()).then_some(whole),
+        ),
         namespaces: Namespaces::read(&table("namespaces")),
         mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
         limits: Limits::read(&limits, findings),
         network: table("network").get_or("mode", Network::None),
         security: Security::read(&table("security"), findings),
-        process: Process::read(&table("process")),
+        process: Process::read(
+            &table("process"),
+            top.has("process")
+                && !matches!(
+                    tree.get("process").map(|entry| &entry.node.value),
+                    Some(Value::Table(_))
+                ),
+        ),
         lifecycle: Lifecycle::read(&table("lifecycle")),
     };
     let _description: Option<Setting<String>> = top.get("description");

@@ -160,6 +160,7 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
     }
     let written: Vec<_> = KINDS.iter().filter_map(|key| reader.entry(key)).collect();
     match &written[..] {
+        [] if KINDS.iter().any(|key| reader.has(key)) => {}
         [] => findings.push(
             Diagnostic::error("E0104", "a mount that does not say what to mount")
                 .at(whole, "in this entry")

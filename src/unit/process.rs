@@ -17,6 +17,8 @@ use crate::names;
 pub struct Process {
     /// `command`.
     pub command: Option<Setting<Vec<String>>>,
+    /// Whether `command` is written, readable or not.
+    pub has_command: bool,
     /// `env`.
     pub env: Vec<(String, Setting<String>)>,
     /// `env-pass`.
@@ -161,10 +163,12 @@ impl FromNode for Environment {
 }
 
 impl Process {
-    /// Reads the table.
-    pub fn read(reader: &Reader<'_>) -> Self {
+    /// Reads the table. `is_unreadable` tells that one was meant and has been
+    /// reported.
+    pub fn read(reader: &Reader<'_>, is_unreadable: bool) -> Self {
         let stream = |key: &str| reader.get_or(key, Stream::Inherit);
         Self {
+            has_command: is_unreadable || reader.has("command"),
             command: reader.get::<Vec<Setting<String>>>("command").map(|command| {
                 command.map(|words| words.into_iter().map(|word| word.value).collect())
             }),
@@ -222,7 +226,9 @@ impl Security {
         };
         let extra = security.ambient_capabilities.value.0 & !security.capabilities.value.0;
         if extra != 0 {
-            let words: Vec<_> = names::capability_words(extra).collect();
+            let words: Vec<_> = names::capability_words(extra)
+                .map(|word| format!("CAP_{}", word.to_uppercase()))
+                .collect();
             findings.push(
                 Diagnostic::error(
                     "E0106",

@@ -153,8 +153,9 @@ impl FromNode for Vec<ApiFilesystem> {
 }
 
 impl Root {
-    /// Reads the table. `whole` is the place to complain about a missing one.
-    pub fn read(reader: &Reader<'_>, whole: Span) -> Self {
+    /// Reads the table. `whole` is the place to complain about a missing one;
+    /// absent where one was meant and has been reported.
+    pub fn read(reader: &Reader<'_>, whole: Option<Span>) -> Self {
         let path = reader.get::<HostPath>("path");
         let host = reader.get::<True>("host");
         let tmpfs = reader.get::<Bytes>("tmpfs");
@@ -163,9 +164,11 @@ impl Root {
         let written: Vec<_> =
             ["path", "host", "tmpfs"].into_iter().filter_map(|key| reader.entry(key)).collect();
         match &written[..] {
+            [] if ["path", "host", "tmpfs"].into_iter().any(|key| reader.has(key)) => {}
+            [] if whole.is_none() => {}
             [] => reader.findings().push(
                 Diagnostic::error("E0104", "the unit does not say what its root is")
-                    .at(whole, "")
+                    .at_maybe(whole, "")
                     .note("one of `path = \"/directory\"`, `host = true` and `tmpfs = \"64M\"` in `[root]`"),
             ),
             [_] => {}

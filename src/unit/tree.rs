@@ -15,6 +15,8 @@ pub struct Node {
     pub span: Span,
     /// The value.
     pub value: Value,
+    /// Whether it is an integer written as `0o…`.
+    pub octal: bool,
 }
 
 /// A TOML value.
@@ -134,26 +136,33 @@ pub fn set(
             .at(whole, label.to_owned())
             .help("write a dotted key and a value, such as `--set limits.memory=512M`")
     };
-    let Some((key, value)) = assignment.split_once('=') else {
+    if !assignment.contains('=') {
         diagnostics.push(malformed("no `=`"));
         return;
-    };
-    let Ok(keys) =
-        DeTable::parse(&format!("{key} = 0")).map(|keys| from_table(source, keys.get_ref()))
-    else {
+    }
+    // A quoted key may hold a `=` itself: the first that leaves a key counts.
+    let split = assignment.match_indices('=').find_map(|(at, _)| {
+        let text = format!("{} = 0", &assignment[..at]);
+        let keys = DeTable::parse(&text).ok()?;
+        Some((at, from_table(source, keys.get_ref())))
+    });
+    let Some((at, keys)) = split else {
         diagnostics.push(malformed("the key is not a dotted TOML key"));
         return;
     };
-    if value.trim().is_empty() {
+    let value = assignment[at + 1..].trim();
+    if value.is_empty() {
         unset(tree, &keys);
         return;
     }
-    let offset = key.len() + 1;
+    let blanks = assignment[at + 1..].len() - assignment[at + 1..].trim_start().len();
+    let offset = at + 1 + blanks;
     let node = match DeValue::parse(value) {
         Ok(parsed) => shift(from_value(source, parsed.span(), parsed.get_ref()), offset),
         Err(_) => Node {
-            span: span(source, offset..assignment.len()),
+            span: span(source, offset..offset + value.len()),
             value: Value::String(value.to_owned()),
+            octal: false,
         },
     };
     let mut keys = keys;
@@ -230,6 +239,7 @@ fn from_table(source: u16, table: &DeTable<'_>) -> Table {
 }
 
 fn from_value(source: u16, range: std::ops::Range<usize>, value: &DeValue<'_>) -> Node {
+    let octal = matches!(value, DeValue::Integer(integer) if integer.radix() == 8);
     let value = match value {
         DeValue::String(text) => Value::String(text.to_string()),
         DeValue::Integer(integer) => {
@@ -247,7 +257,7 @@ fn from_value(source: u16, range: std::ops::Range<usize>, value: &DeValue<'_>) -
         ),
         DeValue::Table(table) => Value::Table(from_table(source, table)),
     };
-    Node { span: span(source, range), value }
+    Node { span: span(source, range), value, octal }
 }
 
 #[cfg(test)]

@@ -316,7 +316,20 @@ impl FromNode for True {
 impl FromNode for String {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let Value::String(text) = &node.value else {
-            cx.wrong_type(node, "a string");
+            let quoted = match &node.value {
+                Value::Integer(number) => Some(format!("\"{number}\"")),
+                Value::Boolean(flag) => Some(format!("\"{flag}\"")),
+                _ => None,
+            };
+            let diagnostic = crate::diagnostic::Diagnostic::error(
+                "E0102",
+                format!("`{}` takes a string", cx.key),
+            )
+            .at(node.span, format!("found {}", node.value.type_name()));
+            cx.findings.push(match quoted {
+                Some(quoted) => diagnostic.help("write it with quotes").patch(node.span, quoted),
+                None => diagnostic,
+            });
             return None;
         };
         if text.contains('\0') {
@@ -360,15 +373,15 @@ impl FromNode for Duration {
                         .invalid(node, format!("`{text}` is not a duration"), &error.to_string())
                         .note(DURATIONS);
                     cx.findings.push(match text.trim().parse::<f64>() {
-                        Ok(_) => diagnostic
+                        Ok(number) if number >= 0.0 && number.is_finite() => diagnostic
                             .help("if seconds are meant")
                             .patch(node.span, format!("\"{}s\"", text.trim())),
-                        Err(_) => diagnostic,
+                        _ => diagnostic,
                     });
                     None
                 }
             },
-            Value::Integer(number) => {
+            Value::Integer(number) if *number >= 0 => {
                 cx.findings.push(
                     crate::diagnostic::Diagnostic::error(
                         "E0102",
@@ -398,7 +411,8 @@ impl FromNode for ClockOffset {
         if let Value::String(text) = &node.value
             && let Some(positive) = text.strip_prefix('-')
         {
-            let positive = Node { span: node.span, value: Value::String(positive.to_owned()) };
+            let positive =
+                Node { span: node.span, value: Value::String(positive.to_owned()), octal: false };
             let duration = Duration::from_node(&positive, cx)?;
             return Some(Self(-i128::try_from(duration.as_nanos()).ok()?));
         }
@@ -448,27 +462,29 @@ impl FromNode for MilliCpus {
 
 /// Parses `0-3,6` into sorted numbers without repeats.
 pub fn parse_id_set(text: &str) -> Result<IdSet, String> {
-    let mut ids = Vec::new();
+    const HIGHEST: u32 = 65_535;
+    let mut ranges = Vec::new();
     for part in text.split(',') {
-        let number = |text: &str| {
-            text.trim().parse::<u32>().map_err(|_| format!("`{}` is not a number", text.trim()))
+        let number = |text: &str| match text.trim().parse::<u32>() {
+            Ok(number) if number > HIGHEST => Err(format!("`{number}` is too large")),
+            Ok(number) => Ok(number),
+            Err(_) => Err(format!("`{}` is not a number", text.trim())),
         };
-        match part.split_once('-') {
-            Some((low, high)) => {
-                let (low, high) = (number(low)?, number(high)?);
-                if low > high {
-                    return Err(format!("`{}` runs backwards", part.trim()));
-                }
-                if high > 65_535 {
-                    return Err(format!("`{high}` is too large"));
-                }
-                ids.extend(low..=high);
-            }
-            None => ids.push(number(part)?),
+        let (low, high) = match part.split_once('-') {
+            Some((low, high)) => (number(low)?, number(high)?),
+            None => (number(part)?, number(part)?),
+        };
+        if low > high {
+            return Err(format!("`{}` runs backwards", part.trim()));
         }
+        ranges.push((low, high));
     }
-    ids.sort_unstable();
-    ids.dedup();
+    ranges.sort_unstable();
+    let mut ids: Vec<u32> = Vec::new();
+    for (low, high) in ranges {
+        let next = ids.last().map_or(low, |last| low.max(last + 1));
+        ids.extend(next..=high);
+    }
     Ok(IdSet(ids))
 }
 
@@ -518,7 +534,7 @@ impl FromNode for Mode {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         match &node.value {
             Value::String(text) => match u32::from_str_radix(text, 8) {
-                Ok(mode) if mode <= 0o7777 => Some(Self(mode)),
+                Ok(mode) if mode <= 0o7777 && !text.starts_with('+') => Some(Self(mode)),
                 _ => {
                     let label = "expected octal digits, at most \"7777\"";
                     cx.findings.push(cx.invalid(
@@ -537,7 +553,14 @@ impl FromNode for Mode {
                     )
                     .at(node.span, "found an integer")
                     .help("write it as")
-                    .patch(node.span, format!("\"{number}\"")),
+                    .patch(
+                        node.span,
+                        if node.octal {
+                            format!("\"0{number:o}\"")
+                        } else {
+                            format!("\"{number}\"")
+                        },
+                    ),
                 );
                 None
             }
@@ -560,7 +583,11 @@ impl FromNode for Who {
             }
             Value::String(text) => {
                 if let Ok(id) = text.parse::<u32>() {
-                    let number = Node { span: node.span, value: Value::Integer(i64::from(id)) };
+                    let number = Node {
+                        span: node.span,
+                        value: Value::Integer(i64::from(id)),
+                        octal: false,
+                    };
                     return Self::from_node(&number, cx);
                 }
                 let fits = !text.is_empty()
@@ -616,7 +643,7 @@ impl FromNode for Signal {
     }
 }
 
-fn capability(node: &Node, cx: Context<'_>, name: &str) -> Option<u64> {
+fn capability(node: &Node, cx: Context<'_>, name: &str, sign: &str) -> Option<u64> {
     let upper = name.to_uppercase();
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
     if let Some(number) = names::CAPABILITIES.iter().position(|known| *known == full) {
@@ -629,7 +656,7 @@ fn capability(node: &Node, cx: Context<'_>, name: &str) -> Option<u64> {
     cx.findings.push(match nearest(&lower.replace('_', "-"), known.iter().map(String::as_str)) {
         Some(near) => diagnostic
             .help("a capability with a similar name exists")
-            .patch(node.span, format!("\"{}\"", near.to_uppercase())),
+            .patch(node.span, format!("\"{sign}{}\"", near.to_uppercase())),
         None => diagnostic,
     });
     None
@@ -684,7 +711,7 @@ impl FromNode for Capabilities {
                             ));
                             None
                         }),
-                        None => capability(item, cx, name),
+                        None => capability(item, cx, name, if add { "" } else { "-" }),
                     };
                     match bits {
                         Some(bits) if add => set |= bits,

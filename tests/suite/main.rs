@@ -5,6 +5,8 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod agreement;
+mod diagnostics;
+mod dry_run;
 mod examples;
 mod execution;
 mod manual;
