@@ -401,6 +401,12 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
+    fn mask_if(&mut self, holds: bool, target: PathBuf, kind: Kind, by: Origin) {
+        if holds {
+            self.mask(target, kind, by);
+        }
+    }
+
     fn mask(&mut self, target: PathBuf, kind: Kind, by: Origin) {
         let (kind, fstype, place) = match kind {
             Kind::Directory => (NodeKind::Directory, Some("tmpfs"), Place::Memory),
@@ -460,9 +466,8 @@ impl<H: Host> Planner<'_, H> {
         for path in masked {
             match self.view.walk(self.host, &path) {
                 Ok(Walk::Found(found, kind)) if found.parent().is_some() => {
-                    if self.is_worth_it(&found) {
-                        self.mask(found, kind, by);
-                    }
+                    let is_worth_it = self.is_worth_it(&found);
+                    self.mask_if(is_worth_it, found, kind, by);
                 }
                 _ if added.contains(&path) => {
                     self.not_there(&path, security.masked_paths.span, "hide")

@@ -65,7 +65,7 @@ impl Table {
         {
             host.put(directory, Node::Directory);
         }
-        for namespace in ["cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"] {
+        for namespace in ["mnt", "uts", "ipc", "pid", "net", "user", "cgroup", "time"] {
             host.file(&format!("/proc/self/ns/{namespace}"), "");
         }
         host.file("/proc/keys", "");
@@ -139,7 +139,7 @@ impl Table {
     }
 
     /// uid 1000, without capabilities; may write at home and in `/tmp` only.
-    fn as_user(mut self) -> Self {
+    fn for_user(mut self) -> Self {
         self.ids = (1000, 1000);
         self.capabilities = 0;
         self.read_only = vec!["/sys".into(), "/srv".into(), "/run".into()];
@@ -444,7 +444,7 @@ born in /sys/fs/cgroup/jailrun-web
 
 #[test]
 fn the_smallest_unit_as_an_ordinary_user() {
-    let mut host = Table::version1().as_user();
+    let mut host = Table::version1().for_user();
     host.read_only.retain(|path| path != Path::new("/srv"));
     assert_data_eq!(
         steps(&host, WEB),
@@ -502,7 +502,7 @@ execute true <- web.toml:4
 
 #[test]
 fn a_default_limit_gives_way_and_says_so_where_a_user_has_no_group() {
-    for host in [Table::version1().as_user(), Table::version2("user/me", "").as_user()] {
+    for host in [Table::version1().for_user(), Table::version2("user/me", "").for_user()] {
         let groups = group_steps(&host, WEB);
         assert_eq!(groups, "left out: limits.pids: the caller may not make control groups here\n");
     }
@@ -727,8 +727,7 @@ fn a_delegated_group_of_ones_own_gets_a_leaf_for_the_supervisor() {
     assert_data_eq!(
         by_root.clone(),
         str![[r#"
-make the control group /sys/fs/cgroup/user.slice/scope/jailrun-supervisor
-move jailrun itself into /sys/fs/cgroup/user.slice/scope/jailrun-supervisor
+move jailrun itself into a group of its own, /sys/fs/cgroup/user.slice/scope/_jailrun
 hand the controllers pids out below /sys/fs/cgroup/user.slice/scope
 make the control group /sys/fs/cgroup/user.slice/scope/jailrun-web
 write 4096 to /sys/fs/cgroup/user.slice/scope/jailrun-web/pids.max
@@ -736,7 +735,7 @@ born in /sys/fs/cgroup/user.slice/scope/jailrun-web
 
 "#]]
     );
-    let host = host.as_user();
+    let host = host.for_user();
     assert_eq!(group_steps(&host, WEB), by_root);
 }
 
@@ -745,7 +744,7 @@ fn a_delegated_group_that_hands_out_already_is_used_as_it_is() {
     let mut host = Table::version2("scope", "pids memory");
     host.delegated = vec!["/sys/fs/cgroup/scope".into()];
     assert_data_eq!(
-        group_steps(&host.as_user(), WEB),
+        group_steps(&host.for_user(), WEB),
         str![[r#"
 make the control group /sys/fs/cgroup/scope/jailrun-web
 write 4096 to /sys/fs/cgroup/scope/jailrun-web/pids.max
@@ -760,7 +759,7 @@ fn a_delegated_group_with_other_processes_is_not_rearranged() {
     let mut host = Table::version2("scope", "");
     host.delegated = vec!["/sys/fs/cgroup/scope".into()];
     host.file("/sys/fs/cgroup/scope/cgroup.procs", "41\n42\n");
-    let host = host.as_user();
+    let host = host.for_user();
     let unit = format!("{WEB}[limits]\npids = 7\n");
     assert_data_eq!(
         findings(&host, &unit),
@@ -805,7 +804,7 @@ born in /sys/fs/cgroup/jailrun-web
 
 #[test]
 fn an_asked_for_limit_without_delegation_is_an_error_that_names_its_key() {
-    let host = Table::version2("user/me", "").as_user();
+    let host = Table::version2("user/me", "").for_user();
     let unit = format!("{WEB}[limits]\nmemory = \"64M\"\npids = 7\n");
     assert_data_eq!(
         findings(&host, &unit),
@@ -815,7 +814,7 @@ E0308 web.toml:7 `pids` cannot be set on this host (the caller may not make cont
 
 "#]]
     );
-    let host = Table::version1().as_user();
+    let host = Table::version1().for_user();
     assert_data_eq!(
         findings(&host, &unit),
         str![[r#"
@@ -1137,7 +1136,7 @@ fn users_are_those_of_the_jail_and_its_files_are_not_trusted() {
 
 #[test]
 fn an_ordinary_user_is_told_what_needs_root() {
-    let mut host = Table::bare().as_user();
+    let mut host = Table::bare().for_user();
     host.hard_limit = 1000;
     let unit = format!(
         "{WEB}user = 33\nnice = -5\noom-score-adjust = -10\n[namespaces]\nuser = \"host\"\n[limits.rlimits]\nnofile = 4096\n"
@@ -1261,6 +1260,14 @@ W0003 web.toml:6 CAP_SYS_ADMIN mounts, unmounts and configures the kernel: the m
 
 "#]]
     );
+}
+
+#[test]
+fn a_kernel_without_a_namespace_is_found_before_the_launch() {
+    let mut host = Table::bare();
+    host.nodes.remove(Path::new("/proc/self/ns/ipc"));
+    let found = findings(&host, WEB);
+    assert!(found.starts_with("E0310 ") && found.contains("ipc"), "{found}");
 }
 
 #[test]
@@ -1411,7 +1418,7 @@ fn any_host() -> impl Strategy<Value = Table> {
             }
         };
         host.terminal = terminal;
-        if user { host.as_user() } else { host }
+        if user { host.for_user() } else { host }
     })
 }
 
@@ -1770,7 +1777,7 @@ fn mounts_mean_the_same_in_the_file_and_behind_set() {
 
 /// Keys whose default is the kernel's: written out they write what is there
 /// already, which is a step more.
-const KERNELS_OWN: [&str; 2] = ["limits.cpu-weight", "limits.blkio.weight"];
+const KERNELS_OWN: [&str; 3] = ["limits.cpu-weight", "limits.blkio.weight", "limits.cpu-burst"];
 
 #[test]
 fn every_default_that_is_documented_can_be_written_and_changes_nothing() {

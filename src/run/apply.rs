@@ -798,12 +798,9 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
 /// root may hold one to `/proc/self/exe`, which is jailrun itself.
 fn refuse_magic(path: &Path, depth: u32) -> Applied {
     use std::io::Read as _;
-    match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_MAGICLINKS) {
-        Err(Errno::ELOOP) => {
-            let detail = format!("`{}` leads through a magic link of /proc", path.display());
-            return Err(Failed::because(Errno::ELOOP, detail));
-        }
-        Ok(_) | Err(_) => {}
+    if let Err(Errno::ELOOP) = sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_MAGICLINKS) {
+        let detail = format!("`{}` leads through a magic link of /proc", path.display());
+        return Err(Failed::because(Errno::ELOOP, detail));
     }
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
     // What cannot be read has no line for the kernel to follow either.

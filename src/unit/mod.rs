@@ -211,28 +211,24 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
     let top = Reader::new(Some(tree), "", findings);
     let table = |name: &'static str| Reader::new(top.subtable(name), name, findings);
     let limits = table("limits");
+    // Written in a way that cannot be read, which has been reported.
+    let was_meant = |name: &str| {
+        let is_table =
+            matches!(tree.get(name).map(|entry| &entry.node.value), Some(Value::Table(_)));
+        top.has(name) && !is_table
+    };
     let unit = Unit {
         base,
         name: read_name(&top, stem, whole),
         hostname: read_host_name(&top, "hostname"),
         domainname: read_host_name(&top, "domainname"),
-        root: Root::read(
-            &table("root"),
-            (!top.has("root") || top.subtable("root").is_some()).then_some(whole),
-        ),
+        root: Root::read(&table("root"), (!was_meant("root")).then_some(whole)),
         namespaces: Namespaces::read(&table("namespaces")),
         mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
         limits: Limits::read(&limits, findings),
         network: table("network").get_or("mode", Network::None),
         security: Security::read(&table("security"), findings),
-        process: Process::read(
-            &table("process"),
-            top.has("process")
-                && !matches!(
-                    tree.get("process").map(|entry| &entry.node.value),
-                    Some(Value::Table(_))
-                ),
-        ),
+        process: Process::read(&table("process"), was_meant("process")),
         lifecycle: Lifecycle::read(&table("lifecycle")),
     };
     let _description: Option<Setting<String>> = top.get("description");

@@ -168,7 +168,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0001", "unreadable_inputs_are_named_and_refused_quickly"),
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
-    ("E0310", "nothing: no part of planning looks for a kernel feature"),
+    ("E0310", "plan::tests: the kernel at hand has every feature"),
     ("W0006", "plan::tests: depends on the host's version of control groups"),
 ];
 
