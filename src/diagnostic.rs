@@ -162,15 +162,21 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
             continue;
         }
         shown.push(span.source);
-        let source = sources.get(span.source);
-        let mut snippet = Snippet::source(&*source.text).path(&*source.name);
-        for (span, label) in diagnostic.at.iter().filter(|(at, _)| at.source == span.source) {
-            snippet =
-                snippet.annotation(AnnotationKind::Primary.span(span.range()).label(&**label));
+        let labelled = |list: &'a [(Span, String)]| {
+            list.iter().filter(|(at, _)| at.source == span.source).collect::<Vec<_>>()
+        };
+        let primary: Vec<_> =
+            diagnostic.at.iter().filter(|(at, _)| at.source == span.source).collect();
+        let context = labelled(&diagnostic.context);
+        let window = Window::around(sources, primary.iter().chain(&context).map(|(at, _)| *at));
+        let mut snippet = window.snippet();
+        for (span, label) in primary {
+            snippet = snippet
+                .annotation(AnnotationKind::Primary.span(window.range(*span)).label(&**label));
         }
-        for (span, label) in diagnostic.context.iter().filter(|(at, _)| at.source == span.source) {
-            snippet =
-                snippet.annotation(AnnotationKind::Context.span(span.range()).label(&**label));
+        for (span, label) in context {
+            snippet = snippet
+                .annotation(AnnotationKind::Context.span(window.range(*span)).label(&**label));
         }
         group = group.element(snippet);
     }
@@ -182,15 +188,12 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
     match &diagnostic.patch {
         Some(patch) => {
             groups.push(group);
-            let source = sources.get(patch.span.source);
+            let window = Window::around(sources, std::iter::once(patch.span));
             let title = Level::HELP.secondary_title(help.unwrap_or("write this instead"));
-            groups.push(
-                title.element(
-                    Snippet::source(&*source.text).path(&*source.name).patch(
-                        annotate_snippets::Patch::new(patch.span.range(), &*patch.replacement),
-                    ),
-                ),
-            );
+            let range = window.range(patch.span);
+            groups.push(title.element(
+                window.snippet().patch(annotate_snippets::Patch::new(range, &*patch.replacement)),
+            ));
         }
         None => {
             if let Some(help) = help {
@@ -200,6 +203,37 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         }
     }
     groups
+}
+
+/// The lines of a source that some spans touch: the renderer goes through all
+/// of the text it is given, for each finding anew.
+struct Window<'a> {
+    name: &'a str,
+    text: &'a str,
+    start: usize,
+    line: usize,
+}
+
+impl<'a> Window<'a> {
+    /// `spans` are of one source, and at least one.
+    fn around(sources: &'a Sources, spans: impl Iterator<Item = Span> + Clone) -> Self {
+        let source = sources.get(spans.clone().next().map_or(0, |span| span.source));
+        let text = &*source.text;
+        let low = spans.clone().map(|span| span.range().start).min().unwrap_or(0).min(text.len());
+        let high = spans.map(|span| span.range().end).max().unwrap_or(0).clamp(low, text.len());
+        let (line, start) = source.line(low);
+        let end = source.line_end(high);
+        Self { name: &source.name, text: text.get(start..end).unwrap_or(text), start, line }
+    }
+
+    fn snippet<T: Clone>(&self) -> Snippet<'a, T> {
+        Snippet::source(self.text).line_start(self.line).path(self.name)
+    }
+
+    fn range(&self, span: Span) -> std::ops::Range<usize> {
+        let shift = |offset: usize| offset.saturating_sub(self.start).min(self.text.len());
+        shift(span.range().start)..shift(span.range().end)
+    }
 }
 
 /// The closing line: `error: 2 errors and 1 warning in web.toml`.

@@ -30,6 +30,22 @@ pub struct Source {
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Offsets of its line breaks.
+    newlines: Vec<usize>,
+}
+
+impl Source {
+    /// Number, from 1, and first byte of the line that holds an offset.
+    pub fn line(&self, offset: usize) -> (usize, usize) {
+        let before = self.newlines.partition_point(|newline| *newline < offset);
+        (before + 1, before.checked_sub(1).map_or(0, |last| self.newlines[last] + 1))
+    }
+
+    /// One past the line break that ends the line of an offset.
+    pub fn line_end(&self, offset: usize) -> usize {
+        let before = self.newlines.partition_point(|newline| *newline < offset);
+        self.newlines.get(before).map_or(self.text.len(), |newline| newline + 1)
+    }
 }
 
 /// Every text that took part in one unit.
@@ -50,7 +66,9 @@ pub struct Position {
 impl Sources {
     /// Adds a text and returns its index.
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> u16 {
-        self.list.push(Source { name: name.into(), text: text.into() });
+        let text = text.into();
+        let newlines = text.match_indices('\n').map(|(at, _)| at).collect();
+        self.list.push(Source { name: name.into(), text, newlines });
         u16::try_from(self.list.len() - 1).unwrap_or(u16::MAX)
     }
 
@@ -66,13 +84,11 @@ impl Sources {
 
     /// Line and column of a span's first byte.
     pub fn position(&self, span: Span) -> Position {
-        let text = &self.get(span.source).text;
-        let before = text.get(..span.start as usize).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Position {
-            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-        }
+        let source = self.get(span.source);
+        let offset = (span.start as usize).min(source.text.len());
+        let (line, start) = source.line(offset);
+        let before = source.text.get(start..offset).unwrap_or("");
+        Position { line, column: before.chars().count() + 1 }
     }
 
     /// `web.toml:14`, or for a command-line value the argument itself.

@@ -457,7 +457,8 @@ impl<H: Host> Planner<'_, H> {
             }
         };
         let diagnostic = diagnostic.at(span, text);
-        self.findings.push(match reason.help() {
+        let asks_to_warn = self.unit.limits.on_missing.value == OnMissing::Error;
+        self.findings.push(match reason.help(asks_to_warn) {
             Some(help) => diagnostic.help(help),
             None => diagnostic,
         });
@@ -836,14 +837,14 @@ impl Reason {
         }
     }
 
-    fn help(self) -> Option<&'static str> {
+    fn help(self, asks_to_warn: bool) -> Option<String> {
+        let delegated = "run it in a delegated group, `systemd-run --user --scope -p Delegate=yes jailrun up …`";
         match self {
-            Self::NotDelegated | Self::SharedGroup => Some(
-                "run it in a delegated group, `systemd-run --user --scope -p Delegate=yes jailrun up …`, or set `on-missing = \"warn\"`",
-            ),
-            Self::Version1(_) | Self::NoController(_) | Self::NoGroups | Self::NoScheduler => {
-                Some("`on-missing = \"warn\"` launches without it")
+            Self::NotDelegated | Self::SharedGroup if asks_to_warn => {
+                Some(format!("{delegated}, or set `on-missing = \"warn\"`"))
             }
+            Self::NotDelegated | Self::SharedGroup => Some(delegated.to_owned()),
+            _ => asks_to_warn.then(|| "`on-missing = \"warn\"` launches without it".to_owned()),
         }
     }
 }

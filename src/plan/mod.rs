@@ -74,7 +74,9 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let steps = planner.steps();
     if care == Care::Everything {
         planner.check_kernel();
-        planner.check_command();
+        if planner.view.holder(std::path::Path::new("/")).is_some() {
+            planner.check_command();
+        }
     }
     let mut diagnostics = planner.findings;
     diagnostic::sort(&mut diagnostics);

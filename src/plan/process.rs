@@ -358,6 +358,8 @@ impl<H: Host> Planner<'_, H> {
                 self.find(error("not in the jail's `/etc/passwd`".to_owned()));
                 None
             }
+            // A root that is not there has been reported, or will be.
+            Err(_) if self.view.holder(Path::new("/")).is_none() => None,
             Err(reason) => {
                 self.find(error(reason).help("a number needs no file"));
                 None
@@ -377,6 +379,8 @@ impl<H: Host> Planner<'_, H> {
                 self.find(error("not in the jail's `/etc/group`".to_owned()));
                 None
             }
+            // A root that is not there has been reported, or will be.
+            Err(_) if self.view.holder(Path::new("/")).is_none() => None,
             Err(reason) => {
                 self.find(error(reason).help("a number needs no file"));
                 None
@@ -390,16 +394,19 @@ impl<H: Host> Planner<'_, H> {
         let unit = self.unit;
         if let Some(kind) = &unit.root.kind {
             // The root as a view of its own, for the look-up alone.
+            use super::view::Place;
             use crate::unit::root::RootKind;
             let place = match &kind.value {
-                RootKind::Host => Some(PathBuf::from("/")),
+                RootKind::Host => Some(Place::Host("/".into())),
                 RootKind::Directory(path) => {
-                    self.host.canonical(&self.resolve(path)).ok().map(|(path, _)| path)
+                    let found = self.host.canonical(&self.resolve(path));
+                    found.ok().map(|(path, _)| Place::Host(path))
                 }
-                RootKind::Tmpfs { .. } => None,
+                RootKind::Tmpfs { .. } => Some(Place::Memory),
             };
-            let place = place.map_or(super::view::Place::Memory, super::view::Place::Host);
-            self.view.mount(Path::new("/"), place, true);
+            if let Some(place) = place {
+                self.view.mount(Path::new("/"), place, true);
+            }
         }
         let process = &unit.process;
         let mut user = match &process.user.value {

@@ -134,12 +134,19 @@ impl<'a> Reader<'a> {
                 .at(entry.key_span, format!("did you mean `{nearest}`?"))
                 .help("a key with a similar name exists")
                 .patch(entry.key_span, nearest);
-        } else if let Some(elsewhere) = keys::KEYS.iter().find(|key| key.name == entry.key) {
-            let table = elsewhere.table;
-            let hint = match table {
-                "" => "this key belongs at the top level".to_owned(),
-                "mounts" => "this key belongs in `[[mounts]]`".to_owned(),
-                _ => format!("this key belongs in `[{table}]`"),
+        } else if keys::KEYS.iter().any(|key| key.name == entry.key) {
+            let tables: Vec<_> = keys::KEYS
+                .iter()
+                .filter(|key| key.name == entry.key)
+                .map(|key| match key.table {
+                    "" => "the top level".to_owned(),
+                    "mounts" => "`[[mounts]]`".to_owned(),
+                    table => format!("`[{table}]`"),
+                })
+                .collect();
+            let hint = match tables.len() {
+                1 if tables[0] == "the top level" => "this key belongs at the top level".to_owned(),
+                _ => format!("this key belongs in {}", tables.join(" or ")),
             };
             diagnostic = diagnostic.at(entry.key_span, hint);
         } else {

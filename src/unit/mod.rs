@@ -14,6 +14,7 @@ pub mod root;
 pub mod tree;
 pub mod value;
 
+use std::collections::HashSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -167,20 +168,21 @@ pub fn from_text(
     let findings = Findings::default();
     let mut unit = read(&tree, base, stem, Span { source, start: 0, end: 0 }, &findings);
     append_arguments(&mut unit, arguments, &findings, Span { source, start: 0, end: 0 });
-    let broken: Vec<_> = diagnostics
+    let broken: HashSet<_> = diagnostics
         .iter()
         .filter(|diagnostic| diagnostic.code == "E0003")
         .filter_map(|diagnostic| diagnostic.at.as_ref())
         .map(|(span, _)| (span.source, sources.position(*span).line))
         .collect();
     diagnostics.extend(findings.into_vec().into_iter().filter(|diagnostic| {
+        if syntax_is_sound {
+            return true;
+        }
         // With broken syntax a key that seems missing may only be unreadable,
         // and what stands on a broken line is not what was meant.
-        let on_broken_line = diagnostic
-            .at
-            .as_ref()
-            .is_some_and(|(span, _)| broken.contains(&(span.source, sources.position(*span).line)));
-        (syntax_is_sound || diagnostic.code != "E0104") && !on_broken_line
+        let line = |span: &Span| (span.source, sources.position(*span).line);
+        diagnostic.code != "E0104"
+            && !diagnostic.at.as_ref().is_some_and(|(span, _)| broken.contains(&line(span)))
     }));
     diagnostic::sort(&mut diagnostics);
     Loaded { unit: Some(unit), tree, sources, diagnostics }

@@ -162,6 +162,21 @@ impl FromNode for Environment {
     }
 }
 
+/// A variable's name.
+struct VariableName(String);
+
+impl FromNode for VariableName {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let name = String::from_node(node, cx)?;
+        if name.is_empty() || name.contains('=') {
+            let message = format!("`{}` is not a variable's name", name.escape_debug());
+            cx.findings.push(cx.invalid(node, message, "names are not empty and hold no `=`"));
+            return None;
+        }
+        Some(Self(name))
+    }
+}
+
 impl Process {
     /// Reads the table. `is_unreadable` tells that one was meant and has been
     /// reported.
@@ -174,8 +189,8 @@ impl Process {
             }),
             env: reader.get::<Environment>("env").map(|env| env.value.0).unwrap_or_default(),
             env_pass: reader
-                .get::<Vec<Setting<String>>>("env-pass")
-                .map(|names| names.value)
+                .get::<Vec<Setting<VariableName>>>("env-pass")
+                .map(|names| names.value.into_iter().map(|name| name.map(|name| name.0)).collect())
                 .unwrap_or_default(),
             cwd: reader.get_or("cwd", JailPath("/".into())),
             user: reader.get_or("user", Who::Id(0)),

@@ -26,6 +26,8 @@ pub enum Value {
     String(String),
     /// An integer.
     Integer(i64),
+    /// An integer beyond 64 bits: no key takes one.
+    HugeInteger,
     /// A float.
     Float(f64),
     /// A boolean.
@@ -44,6 +46,7 @@ impl Value {
         match self {
             Self::String(_) => "a string",
             Self::Integer(_) => "an integer",
+            Self::HugeInteger => "an integer beyond 64 bits",
             Self::Float(_) => "a float",
             Self::Boolean(_) => "a boolean",
             Self::Datetime => "a date",
@@ -242,13 +245,10 @@ fn from_value(source: u16, range: std::ops::Range<usize>, value: &DeValue<'_>) -
     let octal = matches!(value, DeValue::Integer(integer) if integer.radix() == 8);
     let value = match value {
         DeValue::String(text) => Value::String(text.to_string()),
-        DeValue::Integer(integer) => {
-            match i64::from_str_radix(integer.as_str(), integer.radix()) {
-                Ok(number) => Value::Integer(number),
-                // Beyond 64 bits: no key takes such a number, the text says which.
-                Err(_) => Value::Float(integer.as_str().parse().unwrap_or(f64::INFINITY)),
-            }
-        }
+        DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => Value::HugeInteger,
+        },
         DeValue::Float(float) => Value::Float(float.as_str().parse().unwrap_or(f64::NAN)),
         DeValue::Boolean(boolean) => Value::Boolean(*boolean),
         DeValue::Datetime(_) => Value::Datetime,

@@ -223,7 +223,7 @@ impl FromNode for u64 {
 pub fn bounded(node: &Node, cx: Context<'_>, low: i64, high: i64) -> Option<i64> {
     match &node.value {
         Value::Integer(number) if (low..=high).contains(number) => Some(*number),
-        Value::Integer(_) => {
+        Value::Integer(_) | Value::HugeInteger => {
             cx.findings.push(cx.invalid(
                 node,
                 format!("`{}` takes {low} to {high}", cx.key),
@@ -389,8 +389,20 @@ impl FromNode for Duration {
                     )
                     .at(node.span, "a number without a unit")
                     .note(DURATIONS)
-                    .help("if seconds are meant")
-                    .patch(node.span, format!("\"{number}s\"")),
+                    .help(if cx.key == "cpu-period" {
+                        "if milliseconds are meant"
+                    } else {
+                        "if seconds are meant"
+                    })
+                    .patch(
+                        node.span,
+                        // No period is as long as a second.
+                        if cx.key == "cpu-period" {
+                            format!("\"{number}ms\"")
+                        } else {
+                            format!("\"{number}s\"")
+                        },
+                    ),
                 );
                 None
             }
