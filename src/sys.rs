@@ -465,12 +465,22 @@ pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
     length == 1 && value[0] == b'1'
 }
 
-/// Gives every signal its default disposition. The two that cannot change, and
-/// those that the C library keeps to itself, stay as they are.
+/// Gives every signal its default disposition, those too that the C library
+/// keeps to itself. The two that cannot change stay as they are.
 pub fn default_signals() {
+    // The kernel's sigaction: handler, flags, restorer, mask. Zero is SIG_DFL.
+    let action = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: no handler is installed.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure has the kernel's layout and outlives the call.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 

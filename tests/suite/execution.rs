@@ -597,3 +597,167 @@ fn odd_surroundings_work_or_say_why() {
     assert_eq!(run.status, 8, "{run:?}");
     bench.assert_nothing_left();
 }
+
+#[test]
+fn a_descriptor_the_caller_has_not_opened_is_never_one_of_ours() {
+    let bench = Bench::new("");
+    for fd in 3..12 {
+        let keep = format!("process.pass-fds=[{fd}]");
+        let run = bench.up(Caller::Root, &["--set", &keep, "--", "/probe", "open-fds"]);
+        assert_eq!(run.status, 125, "{run:?}");
+        assert!(run.stderr.contains("EBADF"), "{run:?}");
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_directory_as_a_stream_is_refused() {
+    let bench = Bench::new("[process]\nstdin = \"file:/etc\"\n");
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("a way out"), "{run:?}");
+}
+
+#[test]
+fn a_root_cannot_run_jailrun_itself() {
+    let bench = Bench::new("");
+    std::os::unix::fs::symlink("/proc/self/exe", bench.root.join("self")).unwrap();
+    let script = bench.root.join("script");
+    fs::write(&script, "#!/self\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    for command in ["/self", "/script"] {
+        let run = bench.up(Caller::Root, &["--", command]);
+        assert_eq!(run.status, 126, "{run:?}");
+        assert!(run.stderr.contains("magic link"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_real_time_signal_ends_the_jail_too() {
+    for keys in ["init = true", "init = false"] {
+        let bench = Bench::new(&format!("[process]\n{keys}\n"));
+        for caller in CALLERS {
+            // Process 1 of a pid namespace takes no signal that it does not handle.
+            let expected = if keys == "init = true" { 128 + 34 } else { 1 };
+            assert_eq!(bench.probe(caller, &["signal", "34"]).status, expected);
+        }
+    }
+    let bench = Bench::new("[namespaces]\npid = \"host\"\n");
+    assert_eq!(bench.probe(Caller::Root, &["signal", "34"]).status, 128 + 34);
+}
+
+#[test]
+fn a_command_that_may_trace_finds_an_init_without_privileges() {
+    let bench = Bench::new("[security]\ncapabilities = [\"CAP_SYS_PTRACE\"]\n");
+    for _ in 0..20 {
+        let run = bench.probe(Caller::Root, &["read", "/proc/1/status"]);
+        assert!(run.stdout.contains("CapPrm:\t0000000000000020\n"), "{run:?}");
+        let fds = bench.probe(Caller::Root, &["read", "/proc/1/fd/4/cmdline"]);
+        assert_ne!(fds.status, 0, "{fds:?}");
+    }
+}
+
+#[test]
+fn ignored_signals_of_the_caller_are_not_inherited() {
+    let bench = Bench::new("");
+    let unit = bench.unit.to_str().unwrap();
+    let script = format!("trap '' INT TERM HUP; exec \"$0\" up --quiet {unit} -- /probe report");
+    let child =
+        command(Caller::Root, Path::new("sh"), &["-c", &script, jailrun().to_str().unwrap()])
+            .spawn()
+            .unwrap();
+    assert_eq!(finish(child).json()["signals"]["ignored"], "0000000000000000");
+}
+
+#[test]
+fn a_group_of_somebody_else_is_left_alone() {
+    let bench = Bench::new("");
+    let group = format!("/sys/fs/cgroup/pids/jailrun-{}", bench.name);
+    fs::create_dir(&group).unwrap();
+    let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(format!("{group}/cgroup.procs"), sleeper.id().to_string()).unwrap();
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert!(sleeper.try_wait().unwrap().is_none(), "it was killed");
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
+    fs::remove_dir(&group).unwrap();
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("is running for another user"), "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn every_mount_of_proc_is_masked_and_protected() {
+    let bench = Bench::new("[[mounts]]\ntarget = \"/data\"\nproc = true\n");
+    let masked = bench.probe(Caller::Root, &["read", "/data/keys"]);
+    assert_eq!((masked.status, masked.stdout.as_str()), (0, ""), "{masked:?}");
+    let write = bench.probe(Caller::Root, &["write", "/data/sys/kernel/core_pattern", "x"]);
+    assert_eq!(write.json()["errno"], "EROFS", "{write:?}");
+}
+
+#[test]
+fn a_misspelt_path_to_hide_is_an_error() {
+    let bench = Bench::new("[security]\nmasked-paths = [\"@default\", \"/etc/shadwo\"]\n");
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 125);
+    assert!(run.stderr.contains("E0204"), "{run:?}");
+}
+
+#[test]
+fn dots_do_not_hide_a_dangerous_bind() {
+    let bench = Bench::new("[[mounts]]\ntarget = \"/data\"\nbind = \"/etc/../proc/sys\"\n");
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 125);
+    assert!(run.stderr.contains("E0202"), "{run:?}");
+}
+
+#[test]
+fn a_time_too_far_away_is_never() {
+    let bench = Bench::new(
+        "[lifecycle]\ntimeout = \"500000000000years\"\nstop-grace = \"500000000000years\"\n",
+    );
+    assert_eq!(bench.probe(Caller::Root, &["exit", "4"]).status, 4);
+}
+
+/// A terminal around jailrun, made by script(1).
+fn in_terminal(bench: &Bench, input: &str, words: &str) -> Run {
+    let unit = bench.unit.to_str().unwrap();
+    let line = format!("{} up --quiet {unit} -- {words}", jailrun().display());
+    let mut child = command(Caller::Root, Path::new("script"), &["-qec", &line, "/dev/null"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    finish(child)
+}
+
+#[test]
+fn an_interactive_jail_has_a_terminal_of_its_own() {
+    let bench = Bench::new("");
+    let run = in_terminal(&bench, "", "/probe tty");
+    // The outer terminal echoes what script(1) feeds it at the end of input.
+    let text = run.stdout.find('{').map_or("", |at| run.stdout[at..].trim_end());
+    let tty: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    assert_eq!(tty["isatty"], serde_json::json!([true, true, true]));
+    assert_eq!(tty["ttyname"], "/dev/pts/0");
+    assert_eq!(tty["controlling_terminal"], true);
+    assert_eq!(tty["foreground"], true);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_reader_that_stops_reading_does_not_stop_the_timeout() {
+    let bench = Bench::new(
+        "[lifecycle]\ntimeout = \"500ms\"\nstop-grace = \"200ms\"\n[process]\ntty = true\n[[mounts]]\ntarget = \"/usr\"\nbind = \"/usr\"\n[[mounts]]\ntarget = \"/lib\"\nbind = \"/lib\"\n[[mounts]]\ntarget = \"/lib64\"\nbind = \"/lib64\"\n",
+    );
+    let unit = bench.unit.to_str().unwrap();
+    let child = command(Caller::Root, jailrun(), &["up", "--quiet", unit, "--", "/usr/bin/yes"])
+        .spawn()
+        .unwrap();
+    // Nobody reads its output until the jail should long be over.
+    let inside = || descendants(child.id()).len();
+    eventually("the jail starts", || inside() > 0);
+    eventually("the jail ends", || inside() == 0);
+    assert_eq!(finish(child).status, 124);
+    bench.assert_nothing_left();
+}
