@@ -72,13 +72,14 @@ fn split_in_order(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32
 fn become_init(cx: &Context) -> Applied<SignalFd> {
     cx.leave_this_cpu()?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
+    // Before anything is closed: a command that waits is told by the closing.
+    sys::capset(names::CAP_KILL, names::CAP_KILL, 0)?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
     let fd = u32::try_from(signals.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
     if fd > 0 {
         sys::close_range(0, fd - 1, false)?;
     }
     sys::close_range(fd + 1, u32::MAX, false)?;
-    sys::capset(names::CAP_KILL, names::CAP_KILL, 0)?;
-    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
     Ok(signals)
 }
 
