@@ -138,6 +138,10 @@ fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
 
 /// An I/O error in the words of this project: no "(os error 2)".
 pub fn io_reason(error: &std::io::Error) -> String {
+    // ELOOP, which has no kind of its own, and a text that differs by C library.
+    if error.raw_os_error() == Some(40) {
+        return "too many levels of symbolic links".to_owned();
+    }
     match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
