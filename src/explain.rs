@@ -469,6 +469,10 @@ impl<'a> Writer<'a> {
             Lock(path) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
                 self.locks.push(fd);
+                // The last jail to end removes an empty directory; a file in it stops that.
+                self.line(&format!(
+                    "until true >>{path}; do mkdir -p -m 700 \"$(dirname {path})\"; done 2>/dev/null"
+                ));
                 self.line(&format!("exec {fd}>>{path}"));
                 self.line(&format!("flock -n {fd}"));
                 self.comment("   jailrun also lists in it what is to be taken back after a kill");
