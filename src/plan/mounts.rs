@@ -401,12 +401,6 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
-    fn mask_if(&mut self, holds: bool, target: PathBuf, kind: Kind, by: Origin) {
-        if holds {
-            self.mask(target, kind, by);
-        }
-    }
-
     fn mask(&mut self, target: PathBuf, kind: Kind, by: Origin) {
         let (kind, fstype, place) = match kind {
             Kind::Directory => (NodeKind::Directory, Some("tmpfs"), Place::Memory),
@@ -423,13 +417,13 @@ impl<H: Host> Planner<'_, H> {
         let read_only = MountFlags { read_only: true, noexec: true, ..flags(mount) };
         let layout = self.host.cgroups().clone();
         if layout.v1.is_empty() {
-            self.user_mount_with("cgroup2", &target, Vec::new(), read_only, by);
+            self.new_mount("cgroup2", &target, Vec::new(), read_only, by);
             return;
         }
         let options =
             vec![option("mode", "755"), option("size", "1M"), option("nr_inodes", "1024")];
         let writable = MountFlags { read_only: false, ..read_only };
-        self.user_mount_with("tmpfs", &target, options, writable, by);
+        self.new_mount("tmpfs", &target, options, writable, by);
         for hierarchy in &layout.v1 {
             let directory = target.join(hierarchy.controllers.join(","));
             self.push(Step::MakeNode { path: directory.clone(), kind: NodeKind::Directory }, by);
@@ -441,19 +435,8 @@ impl<H: Host> Planner<'_, H> {
                 .filter_map(|name| V1_CONTROLLERS.iter().find(|known| *known == name))
                 .map(|key| FsOption { key, value: None })
                 .collect();
-            self.user_mount_with("cgroup", &directory, options, read_only, by);
+            self.new_mount("cgroup", &directory, options, read_only, by);
         }
-    }
-
-    fn user_mount_with(
-        &mut self,
-        fstype: &'static str,
-        target: &Path,
-        options: Vec<FsOption>,
-        flags: MountFlags,
-        by: Origin,
-    ) {
-        self.new_mount(fstype, target, options, flags, by);
     }
 
     /// Hides and protects what `[security]` says, after the unit's own mounts
@@ -465,10 +448,13 @@ impl<H: Host> Planner<'_, H> {
         let added = security.masked_paths.value.add.clone();
         for path in masked {
             match self.view.walk(self.host, &path) {
-                Ok(Walk::Found(found, kind)) if found.parent().is_some() => {
-                    let is_worth_it = self.is_worth_it(&found);
-                    self.mask_if(is_worth_it, found, kind, by);
+                Ok(Walk::Found(found, kind))
+                    if found.parent().is_some() && self.is_worth_it(&found) =>
+                {
+                    self.mask(found, kind, by);
                 }
+                // A plain directory of the root where the kernel has a file.
+                Ok(Walk::Found(found, _)) if found.parent().is_some() => {}
                 _ if added.contains(&path) => {
                     self.not_there(&path, security.masked_paths.span, "hide")
                 }
