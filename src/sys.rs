@@ -565,23 +565,53 @@ pub fn vfork(child: &mut dyn FnMut() -> i32) -> Result<nix::unistd::Pid> {
             (&raw mut child).cast(),
         )
     };
-    let pid = Errno::result(pid);
-    // SAFETY: the mapping made above, which nobody uses any more.
-    unsafe { libc::munmap(stack, SIZE) };
-    pid.map(nix::unistd::Pid::from_raw)
+    // The stack stays mapped until this process ends, which gives it back for
+    // less than a call.
+    Errno::result(pid).map(nix::unistd::Pid::from_raw)
 }
 
-/// The heap of a program with one thread: dlmalloc without a lock, which on
-/// every allocation costs more than the allocation.
+/// Runs work on threads that have ended when it returns: the only way to have
+/// any. From then on the heap is locked, which it is not while a jail is
+/// launched.
+pub fn with_threads<'env, T>(
+    work: impl for<'scope> FnOnce(&'scope std::thread::Scope<'scope, 'env>) -> T,
+) -> T {
+    #[cfg(target_env = "musl")]
+    HAS_THREADS.store(true, std::sync::atomic::Ordering::SeqCst);
+    #[allow(clippy::disallowed_methods)]
+    std::thread::scope(work)
+}
+
+/// Whether this process has ever had a second thread.
+#[cfg(target_env = "musl")]
+static HAS_THREADS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// The heap: dlmalloc, without a lock as long as there is one thread. A lock
+/// costs more than most of the allocations of a launch.
 #[cfg(target_env = "musl")]
 #[derive(Debug)]
-pub struct Heap(std::cell::UnsafeCell<dlmalloc::Dlmalloc>);
+pub struct Heap {
+    heap: std::cell::UnsafeCell<dlmalloc::Dlmalloc>,
+    lock: std::sync::Mutex<()>,
+}
 
 #[cfg(target_env = "musl")]
 impl Heap {
     /// An empty heap.
     pub const fn new() -> Self {
-        Self(std::cell::UnsafeCell::new(dlmalloc::Dlmalloc::new()))
+        Self {
+            heap: std::cell::UnsafeCell::new(dlmalloc::Dlmalloc::new()),
+            lock: std::sync::Mutex::new(()),
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut dlmalloc::Dlmalloc) -> T) -> T {
+        let _guard = HAS_THREADS
+            .load(std::sync::atomic::Ordering::Relaxed)
+            .then(|| self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        // SAFETY: the only reference at this time: there is one thread, or the
+        // lock is held. The flag is set before the first thread starts.
+        work(unsafe { &mut *self.heap.get() })
     }
 }
 
@@ -592,27 +622,27 @@ impl Default for Heap {
     }
 }
 
-// SAFETY: jailrun never starts a thread, and the process that shares its
-// memory runs only while this one is suspended (see vfork).
+// SAFETY: threads enter it one by one (see `with`), and the process that
+// shares its memory runs only while this one is suspended (see vfork).
 #[cfg(target_env = "musl")]
 unsafe impl Sync for Heap {}
 
-// SAFETY: dlmalloc keeps the contract of GlobalAlloc; no second thread and no
-// signal handler enters it at the same time.
+// SAFETY: dlmalloc keeps the contract of GlobalAlloc; no two threads and no
+// signal handler enter it at the same time.
 #[cfg(target_env = "musl")]
 unsafe impl std::alloc::GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        // SAFETY: the only reference at this time; size and alignment are valid.
-        unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }
+        // SAFETY: size and alignment of a layout are valid.
+        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
-        // SAFETY: as above; the pointer comes from this heap with that layout.
-        unsafe { (*self.0.get()).free(pointer, layout.size(), layout.align()) }
+        // SAFETY: the pointer comes from this heap with that layout.
+        self.with(|heap| unsafe { heap.free(pointer, layout.size(), layout.align()) });
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
         // SAFETY: as above.
-        unsafe { (*self.0.get()).realloc(pointer, layout.size(), layout.align(), size) }
+        self.with(|heap| unsafe { heap.realloc(pointer, layout.size(), layout.align(), size) })
     }
 }

@@ -118,7 +118,7 @@ impl<'a, H: Host> Planner<'a, H> {
             private_user,
             findings: Vec::new(),
             left_out: Vec::new(),
-            steps: Vec::new(),
+            steps: Vec::with_capacity(64),
             host_nodes: Vec::new(),
             created: Vec::new(),
             kernel_mounts: Vec::new(),

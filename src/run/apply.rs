@@ -1,7 +1,7 @@
 //! Applying a step: one `match` with one arm per kind, on both sides of the
 //! clone. Whatever fails stops the launch; nothing is retried in another way.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -34,6 +34,9 @@ pub(super) struct Context {
     root: Option<OwnedFd>,
     /// The instance of devpts at `/dev/pts`.
     devpts: Option<OwnedFd>,
+    /// The directory of the jail that was worked in last: most of what is made
+    /// has its parent in common with what was made before.
+    directory: Option<(PathBuf, OwnedFd)>,
     /// The host's `/dev/null`, seen to be the device.
     null: Option<OwnedFd>,
     streams: [Option<OwnedFd>; 3],
@@ -61,6 +64,7 @@ impl Context {
             proc: None,
             root: None,
             devpts: None,
+            directory: None,
             null: None,
             streams: [None, None, None],
             status: None,
@@ -98,6 +102,31 @@ impl Context {
     fn open(&self, path: &Path) -> Applied<OwnedFd> {
         open_below(self.root()?, path, libc::O_PATH)
     }
+
+    /// A directory of the jail, made where it is missing.
+    fn directory(&mut self, path: &Path) -> Applied<BorrowedFd<'_>> {
+        if self.directory.as_ref().is_none_or(|(known, _)| known != path) {
+            let directory = make_directory(self.root()?, path)?;
+            self.directory = Some((path.to_owned(), directory));
+        }
+        self.directory.as_ref().map(|(_, fd)| fd.as_fd()).ok_or_else(|| Errno::EBADF.into())
+    }
+
+    /// The directory that a new node of the jail goes into, and its name there.
+    fn place<'p>(&mut self, path: &'p Path) -> Applied<(BorrowedFd<'_>, &'p OsStr)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::EINVAL.into());
+        };
+        Ok((self.directory(parent)?, name))
+    }
+
+    /// Mounts a detached tree on an opened path of the jail.
+    fn mount(&mut self, tree: BorrowedFd<'_>, on: BorrowedFd<'_>, target: &Path) -> Applied {
+        if self.directory.as_ref().is_some_and(|(known, _)| known.starts_with(target)) {
+            self.directory = None;
+        }
+        Ok(sys::move_mount(tree, on)?)
+    }
 }
 
 /// Which side of the clone goes on.
@@ -126,14 +155,20 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::MakeHostNode { root, path, kind } => {
             let root =
                 sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
-            if make_node(root.as_fd(), path, *kind)? {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(Errno::EINVAL.into());
+            };
+            if make_node(make_directory(root.as_fd(), parent)?.as_fd(), name, *kind)? {
                 cx.made.push(index);
             }
         }
         Step::MakeHostLink { root, path, to } => {
             let root =
                 sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
-            make_link(root.as_fd(), path, to)?;
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Err(Errno::EINVAL.into());
+            };
+            unistd::symlinkat(&**to, make_directory(root.as_fd(), parent)?.as_fd(), name)?;
             cx.made.push(index);
         }
         Step::CreateCgroup { directory } => state::create_cgroup(directory)?,
@@ -209,17 +244,22 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             attach(&tree, at)?;
             cx.root = Some(tree);
         }
-        Step::MakeNode { path, kind } => drop(make_node(cx.root()?, path, *kind)?),
-        Step::MakeLink { path, to } => make_link(cx.root()?, path, to)?,
+        Step::MakeNode { path, kind } => {
+            let (directory, name) = cx.place(path)?;
+            make_node(directory, name, *kind)?;
+        }
+        Step::MakeLink { path, to } => {
+            let (directory, name) = cx.place(path)?;
+            unistd::symlinkat(&**to, directory, name)?;
+        }
         Step::Mount { fstype, source, target, options, flags, propagation } => {
-            let target_fd = cx.open(target)?;
-            require_directory(target_fd.as_fd())?;
+            let target_fd = open_below(cx.root()?, target, libc::O_PATH | libc::O_DIRECTORY)?;
             let name = CString::new(*fstype).map_err(|_| Errno::EINVAL)?;
             let filesystem = new_filesystem(&name, source, options, *flags)?;
             if *propagation != Propagation::Private {
                 sys::mount_setattr(filesystem.as_fd(), false, &propagation_only(*propagation))?;
             }
-            sys::move_mount(filesystem.as_fd(), target_fd.as_fd())?;
+            cx.mount(filesystem.as_fd(), target_fd.as_fd(), target)?;
             if target == Path::new("/dev/pts") && *fstype == "devpts" {
                 cx.devpts = Some(filesystem);
             }
@@ -227,16 +267,17 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::Bind { source, target, recursive, flags, propagation } => {
             let tree = sys::open_tree_clone(open_host(source)?.as_fd(), *recursive)?;
             sys::mount_setattr(tree.as_fd(), *recursive, &attributes(*flags, *propagation))?;
-            sys::move_mount(tree.as_fd(), cx.open(target)?.as_fd())?;
+            let on = cx.open(target)?;
+            cx.mount(tree.as_fd(), on.as_fd(), target)?;
         }
         Step::BindDevices { names } => bind_devices(cx, names)?,
         Step::Mask { target, kind } => mask(cx, target, *kind)?,
         Step::ProtectPath { target } => {
-            let target = cx.open(target)?;
-            let tree = sys::open_tree_clone(target.as_fd(), true)?;
+            let on = cx.open(target)?;
+            let tree = sys::open_tree_clone(on.as_fd(), true)?;
             let attr = MountAttr { set: sys::mount::ATTR_RDONLY, ..MountAttr::default() };
             sys::mount_setattr(tree.as_fd(), true, &attr)?;
-            sys::move_mount(tree.as_fd(), target.as_fd())?;
+            cx.mount(tree.as_fd(), on.as_fd(), target)?;
         }
         Step::SetPropagation { propagation } => {
             sys::mount_setattr(cx.root()?, true, &propagation_only(*propagation))?;
@@ -534,33 +575,28 @@ fn kernel_log(fs: BorrowedFd<'_>) -> Option<String> {
     Some(text.trim().trim_start_matches("e ").to_owned()).filter(|text| !text.is_empty())
 }
 
-fn require_directory(fd: BorrowedFd<'_>) -> Applied {
-    let stat = nix::sys::stat::fstat(fd)?;
-    if stat.st_mode & libc::S_IFMT != libc::S_IFDIR {
-        return Err(Errno::ENOTDIR.into());
+/// Opens a directory, and makes it with its missing parents, step by step on
+/// descriptors.
+pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Applied<OwnedFd> {
+    let open = || open_below(root, path, libc::O_PATH | libc::O_DIRECTORY);
+    match (open(), path.parent(), path.file_name()) {
+        (Err(Failed { errno: Errno::ENOENT, .. }), Some(parent), Some(name)) => {
+            let parent = make_directory(root, parent)?;
+            make_node(parent.as_fd(), name, NodeKind::Directory)?;
+            open()
+        }
+        (opened, ..) => opened,
     }
-    Ok(())
 }
 
-/// Makes a file or directory with its missing parents, step by step on
-/// descriptors; false when it exists.
-pub(super) fn make_node(root: BorrowedFd<'_>, path: &Path, kind: NodeKind) -> Applied<bool> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Ok(false);
-    };
-    let parent_fd = match open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY) {
-        Err(Failed { errno: Errno::ENOENT, .. }) => {
-            make_node(root, parent, NodeKind::Directory)?;
-            open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY)?
-        }
-        opened => opened?,
-    };
+/// Makes a file or directory; false when it exists.
+pub(super) fn make_node(directory: BorrowedFd<'_>, name: &OsStr, kind: NodeKind) -> Applied<bool> {
     let made = match kind {
         NodeKind::Directory => {
-            nix::sys::stat::mkdirat(&parent_fd, name, Mode::from_bits_truncate(0o755))
+            nix::sys::stat::mkdirat(directory, name, Mode::from_bits_truncate(0o755))
         }
         NodeKind::File => nix::sys::stat::mknodat(
-            &parent_fd,
+            directory,
             name,
             nix::sys::stat::SFlag::S_IFREG,
             Mode::from_bits_truncate(0o444),
@@ -572,20 +608,6 @@ pub(super) fn make_node(root: BorrowedFd<'_>, path: &Path, kind: NodeKind) -> Ap
         Err(Errno::EEXIST) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn make_link(root: BorrowedFd<'_>, path: &Path, to: &str) -> Applied {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Errno::EINVAL.into());
-    };
-    let parent_fd = match open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY) {
-        Err(Failed { errno: Errno::ENOENT, .. }) => {
-            make_node(root, parent, NodeKind::Directory)?;
-            open_below(root, parent, libc::O_PATH | libc::O_DIRECTORY)?
-        }
-        opened => opened?,
-    };
-    Ok(unistd::symlinkat(to, &parent_fd, name)?)
 }
 
 /// A device node of the host, seen to be that device.
@@ -605,8 +627,8 @@ fn host_device(name: &str, number: (u32, u32)) -> Applied<OwnedFd> {
     Ok(file.into())
 }
 
-fn bind_devices(cx: &Context, names: &[&str]) -> Applied {
-    let dev = open_below(cx.root()?, Path::new("/dev"), libc::O_PATH | libc::O_DIRECTORY)?;
+fn bind_devices(cx: &mut Context, names: &[&str]) -> Applied {
+    let dev = cx.directory(Path::new("/dev"))?;
     let flags = MountFlags { nosuid: true, noexec: true, ..MountFlags::NONE };
     let attr = attributes(flags, Propagation::Private);
     for name in names {
@@ -614,16 +636,14 @@ fn bind_devices(cx: &Context, names: &[&str]) -> Applied {
         let (_, major, minor) = known.ok_or(Errno::ENODEV)?;
         let tree = sys::open_tree_clone(host_device(name, (*major, *minor))?.as_fd(), false)?;
         sys::mount_setattr(tree.as_fd(), false, &attr)?;
-        // The directory is jailrun's own, seen by nobody yet.
-        let mode = Mode::from_bits_truncate(0o444);
-        nix::sys::stat::mknodat(&dev, *name, nix::sys::stat::SFlag::S_IFREG, mode, 0)?;
-        let target = nix::fcntl::openat(
-            &dev,
+        // What is mounted on is the file that this call has made.
+        let on = nix::fcntl::openat(
+            dev,
             *name,
-            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
+            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::from_bits_truncate(0o444),
         )?;
-        sys::move_mount(tree.as_fd(), target.as_fd())?;
+        sys::move_mount(tree.as_fd(), on.as_fd())?;
     }
     Ok(())
 }
@@ -647,8 +667,8 @@ fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
             tree
         }
     };
-    sys::move_mount(over.as_fd(), cx.open(target)?.as_fd())?;
-    Ok(())
+    let on = cx.open(target)?;
+    cx.mount(over.as_fd(), on.as_fd(), target)
 }
 
 /// A terminal of the jail's own devpts becomes the command's streams and its

@@ -5,6 +5,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -33,12 +34,12 @@ pub(super) fn split(
         Ok(()) => command(cx),
         Err(_) => super::FAILURE,
     })?;
-    let signals = become_init(cx).unwrap_or_else(|_| {
+    let signals = become_init().unwrap_or_else(|_| {
         // Without them the jail could not be ended in order: end it now. The
         // pipe is closed by then, and the supervisor sees the status.
         sys::exit_now(super::FAILURE)
     });
-    sys::exit_now(watch(child, &signals))
+    sys::exit_now(watch(cx, child, &signals))
 }
 
 /// Splits with a copy of the memory, so that this process can become the init
@@ -58,19 +59,18 @@ fn split_in_order(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32
             })
         }
         sys::Cloned::Parent(pid, _pidfd) => {
-            let init = become_init(cx);
+            let init = become_init();
             // `hold` is closed by number by then; its destructor must not run.
             std::mem::forget((ready, hold, _pidfd));
             match init {
-                Ok(signals) => sys::exit_now(watch(Pid::from_raw(pid), &signals)),
+                Ok(signals) => sys::exit_now(watch(cx, Pid::from_raw(pid), &signals)),
                 Err(_) => sys::exit_now(super::FAILURE),
             }
         }
     }
 }
 
-fn become_init(cx: &Context) -> Applied<SignalFd> {
-    cx.leave_this_cpu()?;
+fn become_init() -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     // Before anything is closed: a command that waits is told by the closing.
     sys::capset(names::CAP_KILL, names::CAP_KILL, 0)?;
@@ -84,7 +84,14 @@ fn become_init(cx: &Context) -> Applied<SignalFd> {
 }
 
 /// Reaps and forwards until the command ends; returns its exit status.
-fn watch(command: Pid, signals: &SignalFd) -> i32 {
+fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> i32 {
+    let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::from(super::SHORT_MS)) == Ok(0) {
+        // A process that only waits does so on any CPU.
+        match cx.leave_this_cpu() {
+            Ok(()) | Err(_) => {}
+        }
+    }
     loop {
         let Ok(Some(info)) = signals.read_signal() else { return super::FAILURE };
         if info.ssi_signo == Signal::SIGCHLD as u32 {

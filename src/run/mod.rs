@@ -109,7 +109,6 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
             Ok(Flow::Next) => {}
             Ok(Flow::Supervise(pid, pidfd)) => {
                 cx.terminal = None;
-                cx.leave_this_cpu().map_err(|failed| own(index, failed))?;
                 let outcome = supervise::watch(plan, &mut cx, pid, pidfd, terminal);
                 return finish(plan, &cx, outcome);
             }
@@ -124,10 +123,15 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
     Err(own(plan.steps.len(), Failed::from(nix::errno::Errno::ENOSYS)))
 }
 
+/// A jail that has not ended after this time is no short one, for which the
+/// way of the waiting processes from CPU to CPU counts.
+const SHORT_MS: u8 = 20;
+
 /// Keeps the processes of the launch on the CPU it has started on, and returns
 /// the set they had. Each waits while the next one works: to wake another CPU
 /// for it, above all in a virtual machine, takes longer than many a step. The
-/// command and both waiting processes get the old set back.
+/// command gets the old set back before its execve, the two that wait for its
+/// end get it back when the jail is no short one.
 fn stay_on_this_cpu() -> sys::Result<nix::sched::CpuSet> {
     let this = nix::unistd::Pid::from_raw(0);
     let before = nix::sched::sched_getaffinity(this)?;

@@ -1,7 +1,7 @@
 //! Comparing what is mounted with what was planned; `/proc/PID/mountinfo`,
 //! proc_pid_mountinfo(5).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
@@ -87,13 +87,13 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
     let differs = |what: String| Failed::because(Errno::EIO, what);
     let lines =
         read(file)?.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
-    let mut by_target: HashMap<&Path, Vec<&ExpectedMount>> = HashMap::with_capacity(expected.len());
+    let mut by_target: BTreeMap<&Path, Vec<&ExpectedMount>> = BTreeMap::new();
     for mount in expected {
         by_target.entry(&mount.target).or_default().push(mount);
     }
     // The kernel lists what lies below first: of several mounts on one place
     // the planned ones are the last, since they were made last.
-    let mut planned: HashMap<u32, &ExpectedMount> = HashMap::with_capacity(expected.len());
+    let mut planned: BTreeMap<u32, &ExpectedMount> = BTreeMap::new();
     for line in lines.iter().rev() {
         if let Some(mount) = by_target.get_mut(line.target.as_path()).and_then(Vec::pop) {
             planned.insert(line.id, mount);
@@ -103,7 +103,7 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
         let name = missing.target.display();
         return Err(differs(format!("`{name}` was planned, and is not mounted")));
     }
-    let parents: HashMap<u32, u32> = lines.iter().map(|line| (line.id, line.parent)).collect();
+    let parents: BTreeMap<u32, u32> = lines.iter().map(|line| (line.id, line.parent)).collect();
     for line in &lines {
         let name = line.target.display();
         let wanted = match planned.get(&line.id) {
@@ -148,7 +148,7 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
 
 /// Reads mountinfo; `None` when a line is malformed.
 fn read(file: impl Read) -> Applied<Option<Vec<Line>>> {
-    let mut reader = BufReader::with_capacity(32 * 1024, file);
+    let mut reader = BufReader::new(file);
     let mut text = Vec::with_capacity(256);
     let mut lines = Vec::new();
     loop {

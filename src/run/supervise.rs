@@ -3,10 +3,11 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -31,8 +32,12 @@ struct Watch<'a> {
     socket: Option<OwnedFd>,
     relay: Option<Relay>,
     cause: Cause,
+    /// The CPUs that the caller had.
+    cpus: CpuSet,
     timeout_at: Option<Instant>,
     kill_at: Option<Instant>,
+    /// When this process gets the caller's CPUs back.
+    leave_at: Option<Instant>,
     told_to_stop: Option<Instant>,
 }
 
@@ -59,8 +64,10 @@ pub(super) fn watch(
         relay: None,
         cause: Cause::Command,
         // A time too far away to be told is never.
+        cpus: cx.cpus,
         timeout_at: supervision.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         kill_at: None,
+        leave_at: Instant::now().checked_add(Duration::from_millis(super::SHORT_MS.into())),
         told_to_stop: None,
     };
     let status = watch.run(pid).map_err(|failed| {
@@ -145,7 +152,7 @@ impl Watch<'_> {
             }
             fds.push(PollFd::new(fd, flags));
         }
-        let deadline = self.timeout_at.into_iter().chain(self.kill_at).min();
+        let deadline = [self.timeout_at, self.kill_at, self.leave_at].into_iter().flatten().min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
             Some(at) => {
@@ -232,6 +239,13 @@ impl Watch<'_> {
 
     fn check_time(&mut self) -> Applied {
         let now = Instant::now();
+        if self.leave_at.is_some_and(|at| at <= now) {
+            self.leave_at = None;
+            // A process that only waits does so on any CPU.
+            match sched_setaffinity(Pid::from_raw(0), &self.cpus) {
+                Ok(()) | Err(_) => {}
+            }
+        }
         if self.kill_at.is_some_and(|at| at <= now) {
             self.kill_at = None;
             if self.cause == Cause::Command {

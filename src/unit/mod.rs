@@ -104,7 +104,7 @@ fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
     let unreadable = |reason: String| {
         Box::new(Diagnostic::error("E0001", format!("cannot read the unit `{name}`: {reason}")))
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(4096);
     let reader: Box<dyn std::io::Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {

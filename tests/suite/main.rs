@@ -2,7 +2,7 @@
 //! ordinary user.
 
 // A test crate has no outside for its modules to be public to.
-#![allow(unreachable_pub, clippy::unwrap_used)]
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod agreement;
 mod diagnostics;
