@@ -91,6 +91,22 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             || "this kernel has no cgroup namespaces".to_owned(),
         ),
         Step::PrivateMounts { .. } | Step::SetHostname { .. } | Step::SetDomainname { .. } => Works,
+        Step::LockDirectory { path } => {
+            needs(!host.is_locked(path), || "another jail has its changes there".to_owned())
+        }
+        Step::MountMemory { .. } => file_system("tmpfs", host),
+        Step::MountOverlay { overlay, .. } => {
+            let at = overlay.upper.iter().map(|(upper, _)| upper).chain(&overlay.lower);
+            let state = host.state_directory();
+            let missing = at
+                .filter(|path| !path.starts_with(&state))
+                .find(|path| !matches!(host.look(path), Ok(Kind::Directory)));
+            match missing {
+                Some(path) => Fails(format!("{} is not a directory", path.display())),
+                None => file_system("overlay", host),
+            }
+        }
+        Step::MakeStageNode { .. } | Step::LinkLayer { .. } => Works,
         Step::LoopbackUp | Step::MountStage { .. } | Step::WriteContent { .. } => Works,
         Step::AttachRoot { source, .. } => match host.look(source) {
             Ok(Kind::Directory) => Works,

@@ -18,7 +18,7 @@ use crate::names;
 use crate::plan::Plan;
 use crate::plan::describe::{describe, flag_words, limit_word, propagation_word};
 use crate::plan::step::{
-    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, RootMap, Step,
+    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, RootMap, Spot, Step,
     TimeOffsets, Undo,
 };
 use crate::source::Sources;
@@ -31,13 +31,15 @@ enum Fragment {
     Prefix(Vec<String>),
     /// Options of setpriv(1), joined with those of a setpriv before them.
     Setpriv(Vec<String>),
+    /// A directory that stays locked the same way.
+    LockDirectory(String),
     /// A file that stays locked on a descriptor of its own until the jail's end.
     Lock(String),
     /// No shell equivalent: the call and its arguments.
     Call(String),
 }
 
-use Fragment::{Call, Lock, Prefix, Run, Setpriv};
+use Fragment::{Call, Lock, LockDirectory, Prefix, Run, Setpriv};
 
 /// The script.
 pub fn script(plan: &Plan, sources: &Sources) -> String {
@@ -115,6 +117,40 @@ fn fragment(step: &Step) -> Fragment {
         Step::MountStage { at } => {
             let at = quote_path(at);
             Run(vec![format!("mount -t tmpfs -o mode=700 jailrun {at}"), format!("mkdir {at}/root")])
+        }
+        Step::LockDirectory { path } => LockDirectory(quote_path(path)),
+        Step::MountMemory { at, options } => {
+            let path = quote_path(at);
+            let mut lines = vec![format!("mkdir {path}")];
+            lines.extend(new_mount("tmpfs", "jailrun", &path, options, MountFlags::NONE));
+            Run(lines)
+        }
+        Step::MakeStageNode { path, kind, mode, owner } => {
+            let path = quote_path(path);
+            let mut lines = match kind {
+                NodeKind::Directory => vec![format!("mkdir {path}")],
+                NodeKind::File => vec![format!(": >{path}")],
+            };
+            lines.extend(owner.map(|(uid, gid)| format!("chown {uid}:{gid} {path}")));
+            lines.push(format!("chmod {mode:o} {path}"));
+            Run(lines)
+        }
+        Step::LinkLayer { path, to } => {
+            Run(vec![format!("ln -s {} {}", quote_path(to), quote_path(path))])
+        }
+        Step::MountOverlay { on, overlay, flags } => {
+            let on = match on {
+                Spot::Root(_) => "\"$root\"".to_owned(),
+                Spot::Inside(target) => inside(target),
+            };
+            let words = flag_words(MountFlags { read_only: false, ..*flags }).join(",");
+            let comma = if words.is_empty() { "" } else { "," };
+            let options = quote(&format!("{words}{comma}{}", overlay.options()));
+            let mut lines = vec![format!("mount -t overlay -o {options} overlay {on}")];
+            if flags.read_only {
+                lines.push(remount(&["ro"], &on));
+            }
+            Run(lines)
         }
         Step::WriteContent { path, text } => {
             let path = quote_path(path);
@@ -477,6 +513,12 @@ impl<'a> Writer<'a> {
                 self.line(&format!("flock -n {fd}"));
                 self.comment("   jailrun also lists in it what is to be taken back after a kill");
             }
+            LockDirectory(path) => {
+                let fd = self.free_fds.pop().unwrap_or(3);
+                self.locks.push(fd);
+                self.line(&format!("exec {fd}<{path}"));
+                self.line(&format!("flock -n {fd}"));
+            }
             Run(lines) => {
                 for line in &lines {
                     self.tool(line);
@@ -584,7 +626,9 @@ impl<'a> Writer<'a> {
             _ => "root".to_owned(),
         };
         let at = self.plan.steps.iter().find_map(|planned| match &planned.step {
-            Step::AttachRoot { at, .. } | Step::MountRoot { at, .. } => Some(at.clone()),
+            Step::AttachRoot { at, .. }
+            | Step::MountRoot { at, .. }
+            | Step::MountOverlay { on: Spot::Root(at), .. } => Some(at.clone()),
             _ => None,
         });
         let tools = match &self.tools_in_root[..] {

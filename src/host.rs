@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::mountinfo;
 use crate::plan::cgroup::Layout;
 use crate::sys;
 
@@ -29,6 +30,26 @@ pub enum Kind {
     Other,
 }
 
+/// Permission bits and owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// The twelve bits.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Something mounted on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mounted {
+    /// Mount point.
+    pub target: PathBuf,
+    /// File system type.
+    pub fstype: String,
+}
+
 /// Reading questions.
 pub trait Host {
     /// What the path is, without following a final link; lstat(2).
@@ -47,6 +68,13 @@ pub trait Host {
     fn is_delegated(&self, group: &Path) -> bool;
     /// Device number of the file system that holds the path.
     fn device_of(&self, path: &Path) -> io::Result<(u32, u32)>;
+    /// Permission bits and owner of a directory.
+    fn attributes(&self, path: &Path) -> io::Result<Attributes>;
+    /// Whether an overlay sees nothing below that directory of a layer; both
+    /// forms of the mark, `Documentation/filesystems/overlayfs.rst`.
+    fn is_opaque(&self, path: &Path) -> bool;
+    /// What is mounted below a directory without links, parents first.
+    fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>>;
     /// Effective uid and gid.
     fn ids(&self) -> (u32, u32);
     /// Effective capabilities.
@@ -160,12 +188,39 @@ impl Host for Machine {
         }
         [c"trusted.delegate", c"user.delegate"]
             .into_iter()
-            .any(|name| sys::xattr_is_one(group, name))
+            .any(|name| sys::xattr_is(group, name, b'1'))
     }
 
     fn device_of(&self, path: &Path) -> io::Result<(u32, u32)> {
         let number = std::fs::metadata(path)?.dev();
         Ok((libc::major(number), libc::minor(number)))
+    }
+
+    fn attributes(&self, path: &Path) -> io::Result<Attributes> {
+        let found = std::fs::symlink_metadata(path)?;
+        Ok(Attributes { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() })
+    }
+
+    fn is_opaque(&self, path: &Path) -> bool {
+        [c"trusted.overlay.opaque", c"user.overlay.opaque"]
+            .into_iter()
+            .any(|name| sys::xattr_is(path, name, b'y'))
+    }
+
+    fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
+        let malformed = || io::Error::other("a line of mountinfo is malformed");
+        let mut found = std::collections::BTreeMap::new();
+        for line in std::fs::read("/proc/self/mountinfo")?.split(|byte| *byte == b'\n') {
+            if line.is_empty() {
+                continue;
+            }
+            let line = mountinfo::parse_line(line).ok_or_else(malformed)?;
+            // The last one on a place is the one that is seen.
+            if line.target.starts_with(path) && line.target != path {
+                found.insert(line.target, line.fstype);
+            }
+        }
+        Ok(found.into_iter().map(|(target, fstype)| Mounted { target, fstype }).collect())
     }
 
     fn ids(&self) -> (u32, u32) {

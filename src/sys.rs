@@ -455,14 +455,14 @@ pub fn own(fd: RawFd) -> OwnedFd {
 }
 
 /// Whether an extended attribute holds `1`, getxattr(2).
-pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
+pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> bool {
     let Ok(path) = c_path(path) else { return false };
     let mut value = [0_u8; 2];
     // SAFETY: path and name are NUL-terminated; the buffer has the length given.
     let length = unsafe {
         libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
     };
-    length == 1 && value[0] == b'1'
+    length == 1 && value[0] == wanted
 }
 
 /// Gives every signal its default disposition, those too that the C library

@@ -1,7 +1,9 @@
 //! What a step does, in a few words, computed from its fields. Used wherever a
 //! step is spoken of: `--dry-run`, comments of `--explain`, failures.
 
-use super::step::{ExpectedMount, MountFlags, Namespace, NodeKind, OpenMode, Propagation, Step};
+use super::step::{
+    ExpectedMount, MountFlags, Namespace, NodeKind, OpenMode, Propagation, Spot, Step,
+};
 use crate::names;
 
 /// A short sentence without a final stop.
@@ -91,6 +93,33 @@ pub fn describe(step: &Step) -> String {
         Step::LoopbackUp => "bring the loopback interface up".to_owned(),
         Step::MountStage { at } => {
             format!("mount memory over {} to prepare files in", at.display())
+        }
+        Step::LockDirectory { path } => {
+            format!("keep {} for this jail alone", path.display())
+        }
+        Step::MountMemory { at, options } => {
+            let size = options.iter().find(|option| option.key == "size");
+            let size = size.and_then(|option| option.value.as_deref()).unwrap_or("any size");
+            format!("mount memory of {size} on {} to take changes", at.display())
+        }
+        Step::MakeStageNode { path, kind, mode, .. } => {
+            format!("make the {} {}, mode {mode:o}", kind_word(*kind), path.display())
+        }
+        Step::LinkLayer { path, to } => {
+            format!("give {} the short name {}", to.display(), path.display())
+        }
+        Step::MountOverlay { on, overlay, flags } => {
+            let lower: Vec<_> =
+                overlay.lower.iter().map(|path| path.display().to_string()).collect();
+            let upper = match &overlay.upper {
+                Some((upper, _)) => format!("{} over ", upper.display()),
+                None => String::new(),
+            };
+            let on = match on {
+                Spot::Root(at) => format!("{} as the root", at.display()),
+                Spot::Inside(target) => target.display().to_string(),
+            };
+            format!("lay {upper}{} on {on}{}", lower.join(" over "), flag_text(*flags))
         }
         Step::WriteContent { path, text } => {
             format!("write {} bytes to {}", text.len(), path.display())
@@ -266,6 +295,11 @@ pub fn limit_word(limit: u64) -> String {
 pub fn summary(steps: &[super::Planned]) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut limits = Vec::new();
+    let state = steps.iter().find_map(|planned| match &planned.step {
+        Step::MakeStateDirectory { path } => Some(path.clone()),
+        _ => None,
+    });
+    let state = state.unwrap_or_default();
     for planned in steps {
         match &planned.step {
             Step::AttachRoot { source, flags, .. } => {
@@ -273,6 +307,21 @@ pub fn summary(steps: &[super::Planned]) -> String {
                 parts.push(format!("root {}{how}", source.display()));
             }
             Step::MountRoot { .. } => parts.push("root in memory".to_owned()),
+            Step::MountOverlay { on: Spot::Root(_), overlay, .. } => {
+                let lower = overlay.lower.iter().find(|path| !path.starts_with(&state));
+                let lower = lower.map_or(String::new(), |path| path.display().to_string());
+                let more = overlay.lower.len() > 1;
+                parts.push(match &overlay.upper {
+                    Some((upper, _)) if upper.starts_with(&state) => {
+                        format!(
+                            "root {lower}{} (changes are thrown away)",
+                            if more { " …" } else { "" }
+                        )
+                    }
+                    Some((upper, _)) => format!("root {} over {lower}", upper.display()),
+                    None => format!("root {lower}{} (read-only)", if more { " …" } else { "" }),
+                });
+            }
             Step::Enter { namespaces, map, .. } => {
                 let mut own: Vec<_> =
                     namespaces.iter().map(|namespace| namespace.option()).collect();

@@ -33,7 +33,7 @@ impl<H: Host> Planner<'_, H> {
             Walk::Found(..) => return Err(format!("`{path}` of the jail is not a regular file")),
             Walk::Missing(_) => return Err(format!("the jail has no `{path}`")),
         };
-        let Some(behind) = self.view.behind(&found) else {
+        let Some(behind) = self.view.behind(self.host, &found) else {
             return Err(format!("the jail has no `{path}`"));
         };
         let content = self.host.read(&behind, BOUND).map_err(reason)?;

@@ -11,6 +11,7 @@ mod files;
 pub(crate) mod mounts;
 mod process;
 pub(crate) mod root;
+mod stack;
 pub mod step;
 pub mod view;
 
@@ -96,6 +97,10 @@ struct Planner<'a, H> {
     steps: Vec<Planned>,
     /// Steps on the host that make mount points in the root directory.
     host_nodes: Vec<Planned>,
+    /// Where the layer with mount points is laid, for a root that cannot be
+    /// written to; and what goes into that layer.
+    points_at: Option<usize>,
+    points: Vec<Planned>,
     /// Paths of the host that the launch makes, with the keys that need them.
     created: Vec<(Option<Span>, PathBuf)>,
     /// Mounts of procfs and sysfs in other places than `/proc` and `/sys`.
@@ -120,6 +125,8 @@ impl<'a, H: Host> Planner<'a, H> {
             left_out: Vec::new(),
             steps: Vec::with_capacity(64),
             host_nodes: Vec::new(),
+            points_at: None,
+            points: Vec::new(),
             created: Vec::new(),
             kernel_mounts: Vec::new(),
             view: View::default(),
@@ -134,7 +141,8 @@ impl<'a, H: Host> Planner<'a, H> {
     fn steps(&mut self) -> Vec<Planned> {
         self.check_privilege();
         let groups = self.groups();
-        let user = self.user();
+        let tree = self.tree();
+        let user = self.user(tree.as_ref());
 
         // On the host. The mount points that the root lacks are known only
         // when the jail's tree has been planned: they are put in below.
@@ -145,6 +153,9 @@ impl<'a, H: Host> Planner<'a, H> {
         );
         let journal = state.join(format!("{}.json", self.unit.name.value));
         self.setting(Step::Journal { path: journal }, &self.unit.name.clone().map(drop), "name");
+        if let Some(tree) = &tree {
+            self.prepare_tree(tree);
+        }
         let nodes_at = self.steps.len();
         self.steps.extend(groups.create);
         self.open_streams();
@@ -175,12 +186,12 @@ impl<'a, H: Host> Planner<'a, H> {
         if self.unit.network.value == Network::None {
             self.setting(Step::LoopbackUp, &unspan(&self.unit.network), "network.mode");
         }
-        let at = self.root(&state);
+        let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
         self.mounts(&state);
         self.security_paths();
         self.say_created();
-        self.finish_root();
+        self.finish_root(tree.as_ref());
         let switch = &self.unit.root.switch;
         let step = match switch.value {
             Switch::Pivot => Step::Pivot { at },
@@ -202,6 +213,10 @@ impl<'a, H: Host> Planner<'a, H> {
         self.privileges(&user);
         self.command(&user);
 
+        if let Some(at) = self.points_at {
+            let points = std::mem::take(&mut self.points);
+            self.steps.splice(at..at, points);
+        }
         let enter = self.enter(groups.v2);
         self.steps.splice(join_at..join_at, enter);
         let nodes = std::mem::take(&mut self.host_nodes);

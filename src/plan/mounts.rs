@@ -86,6 +86,14 @@ impl<H: Host> Planner<'_, H> {
                     }
                 }
                 MountKind::Cgroup => self.cgroup_mount(mount, by),
+                MountKind::Overlay(overlay) => {
+                    let name = format!("changes-{texts}");
+                    texts += 1;
+                    let Some(stack) = self.stack(overlay) else { continue };
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        self.stack_mount(&stack, state, &name, target, flags(mount), by);
+                    }
+                }
                 MountKind::Content(text) => {
                     let file = state.join(format!("content-{texts}"));
                     texts += 1;
@@ -297,7 +305,13 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// Plans a missing file or directory of the jail; false where it cannot be.
-    fn make(&mut self, path: &Path, kind: NodeKind, span: Option<Span>, by: Origin) -> bool {
+    pub(super) fn make(
+        &mut self,
+        path: &Path,
+        kind: NodeKind,
+        span: Option<Span>,
+        by: Origin,
+    ) -> bool {
         let Some(holder) = self.view.holder(path) else { return false };
         let name = path.display();
         match holder.place {
@@ -309,6 +323,11 @@ impl<H: Host> Planner<'_, H> {
                 );
                 false
             }
+            Place::Layers(_) if holder.is_root && self.points_at.is_some() => {
+                let state = self.host.state_directory();
+                self.make_point(&state, path, kind, by);
+                true
+            }
             _ if holder.read_only => {
                 self.find(
                     Diagnostic::error("E0204", format!("`{name}` cannot be created"))
@@ -317,7 +336,7 @@ impl<H: Host> Planner<'_, H> {
                 );
                 false
             }
-            Place::Host(_) | Place::Memory => {
+            Place::Host(_) | Place::Layers(_) | Place::Memory => {
                 self.view.make(path, kind);
                 self.push(Step::MakeNode { path: path.to_owned(), kind }, by);
                 true
@@ -334,7 +353,7 @@ impl<H: Host> Planner<'_, H> {
             None => return,
         };
         let path = parent.join(name);
-        let existing = self.view.behind(&path).and_then(|behind| {
+        let existing = self.view.behind(self.host, &path).and_then(|behind| {
             let kind = self.host.look(&behind).ok()?;
             Some((kind, self.host.read_link(&behind).ok()))
         });

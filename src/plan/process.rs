@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::root::Tree;
 use super::step::{Namespace, OpenMode, Origin, Planned, RootMap, Step};
 use super::view::Walk;
 use super::{Planner, origin, unspan};
@@ -390,23 +391,11 @@ impl<H: Host> Planner<'_, H> {
 
     /// Names are those of the jail: this is asked before its mounts are
     /// planned, so the files are the root's.
-    pub(super) fn user(&mut self) -> User {
+    pub(super) fn user(&mut self, tree: Option<&Tree>) -> User {
         let unit = self.unit;
-        if let Some(kind) = &unit.root.kind {
+        if let Some(tree) = tree {
             // The root as a view of its own, for the look-up alone.
-            use super::view::Place;
-            use crate::unit::root::RootKind;
-            let place = match &kind.value {
-                RootKind::Host => Some(Place::Host("/".into())),
-                RootKind::Directory(path) => {
-                    let found = self.host.canonical(&self.resolve(path));
-                    found.ok().map(|(path, _)| Place::Host(path))
-                }
-                RootKind::Tmpfs { .. } => Some(Place::Memory),
-            };
-            if let Some(place) = place {
-                self.view.mount(Path::new("/"), place, true);
-            }
+            self.view.mount(Path::new("/"), tree.place(), true);
         }
         let process = &unit.process;
         let mut user = match &process.user.value {
@@ -687,7 +676,7 @@ impl<H: Host> Planner<'_, H> {
         let parent = path.parent()?;
         let name = path.file_name()?.to_str()?;
         let behind = match self.view.walk(self.host, parent).ok()? {
-            Walk::Found(found, Kind::Directory) => self.view.behind(&found)?,
+            Walk::Found(found, Kind::Directory) => self.view.behind(self.host, &found)?,
             _ => return None,
         };
         let names = self.host.list(&behind).ok()?;
@@ -697,7 +686,7 @@ impl<H: Host> Planner<'_, H> {
 
     /// A script or program is as good as the interpreter or loader it names.
     fn check_interpreter(&mut self, command: &Setting<Vec<String>>, found: &Path, depth: u32) {
-        let Some(behind) = self.view.behind(found) else { return };
+        let Some(behind) = self.view.behind(self.host, found) else { return };
         let Ok(head) = self.host.read(&behind, 4096) else { return };
         let interpreter = match &head[..] {
             [b'#', b'!', rest @ ..] => {

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use super::stack::{Stack, Upper};
 use super::step::{ExpectedMount, FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
 use super::{Planner, origin, unspan};
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::names;
-use crate::unit::mounts::MountKind;
+use crate::source::Span;
 use crate::unit::namespaces::Mode;
 use crate::unit::process::Network;
 use crate::unit::root::{ApiFilesystem, Propagation, RootKind, Switch};
+use crate::unit::value::HostPath;
 
 /// Device nodes of the host that every `/dev` has, with their numbers.
 pub(crate) const DEVICES: [(&str, u32, u32); 6] = [
@@ -37,65 +39,140 @@ pub(super) fn inodes_of(bytes: u64) -> u64 {
     (bytes / 16_384).max(1024)
 }
 
+/// What the root is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tree {
+    /// A directory of the host, bound.
+    Bound(PathBuf),
+    /// Memory that the plan fills.
+    Memory {
+        /// Options of tmpfs.
+        options: Vec<FsOption>,
+    },
+    /// Directories laid over each other.
+    Stack(Stack),
+}
+
+impl Tree {
+    /// What the jail's tree shows before anything is mounted in it.
+    pub(super) fn place(&self) -> Place {
+        match self {
+            Self::Bound(path) => Place::Host(path.clone()),
+            Self::Memory { .. } => Place::Memory,
+            Self::Stack(stack) => stack.place(),
+        }
+    }
+
+    /// Whether it is filled, or may get mount points, before it is read-only.
+    fn is_filled_first(&self) -> bool {
+        match self {
+            Self::Bound(_) => false,
+            Self::Memory { .. } => true,
+            Self::Stack(stack) => stack.upper != Upper::Nothing,
+        }
+    }
+
+    /// Whether steps prepare something for it on the stage.
+    fn needs_stage(&self) -> bool {
+        matches!(self, Self::Stack(_))
+    }
+}
+
 impl<H: Host> Planner<'_, H> {
+    /// What the root is made of; `None` where that cannot be used, which has
+    /// been reported.
+    pub(super) fn tree(&mut self) -> Option<Tree> {
+        let root = &self.unit.root;
+        let kind = root.kind.as_ref()?;
+        let tree = match &kind.value {
+            RootKind::Host => Tree::Bound("/".into()),
+            RootKind::Directory(path) => Tree::Bound(self.root_directory(path, kind.span)?),
+            RootKind::Tmpfs { size, inodes, mode, populate: _ } => Tree::Memory {
+                options: vec![
+                    option("mode", format!("{:o}", mode.0)),
+                    option("size", size.0.to_string()),
+                    option("nr_inodes", inodes.unwrap_or_else(|| inodes_of(size.0)).to_string()),
+                ],
+            },
+            RootKind::Overlay(overlay) => Tree::Stack(self.stack(overlay)?),
+        };
+        if !root.ephemeral.value {
+            return Some(tree);
+        }
+        let size = root.ephemeral_size.value;
+        Some(match tree {
+            Tree::Bound(path) => Tree::Stack(self.ephemeral(path, size)?),
+            // Gone with the jail as it is.
+            Tree::Memory { .. } => tree,
+            Tree::Stack(stack) => Tree::Stack(stack.covered_by(size)),
+        })
+    }
+
+    fn root_directory(&mut self, path: &HostPath, span: Option<Span>) -> Option<PathBuf> {
+        let path = self.resolve(path);
+        match self.host.canonical(&path) {
+            Ok((source, Kind::Directory)) if source.parent().is_none() => self.find(
+                Diagnostic::error("E0202", "the root is the host's own tree")
+                    .at_maybe(span, "is `/`")
+                    .help("`host = true` says so, and makes it read-only"),
+            ),
+            Ok((source, Kind::Directory)) => return Some(source),
+            Ok(_) => self.find(
+                Diagnostic::error(
+                    "E0301",
+                    format!("the root `{}` is not a directory", path.display()),
+                )
+                .at_maybe(span, "not a directory"),
+            ),
+            Err(error) => self.find(
+                Diagnostic::error("E0301", format!("the root `{}` cannot be used", path.display()))
+                    .at_maybe(span, crate::unit::io_reason(&error)),
+            ),
+        }
+        None
+    }
+
+    fn root_origin(&self) -> Origin {
+        origin(self.unit.root.kind.as_ref().and_then(|kind| kind.span), "root")
+    }
+
+    /// Host-side steps of the root.
+    pub(super) fn prepare_tree(&mut self, tree: &Tree) {
+        let by = self.root_origin();
+        match tree {
+            Tree::Bound(_) | Tree::Memory { .. } => {}
+            Tree::Stack(stack) => self.prepare_stack(stack, by),
+        }
+    }
+
     /// Attaches the root; returns where.
-    pub(super) fn root(&mut self, state: &Path) -> PathBuf {
-        let with_content =
-            self.unit.mounts.iter().any(|m| matches!(m.kind.value, MountKind::Content(_)));
-        let at = if with_content {
+    pub(super) fn root(&mut self, tree: Option<&Tree>, state: &Path) -> PathBuf {
+        let mounts = &self.unit.mounts;
+        let with_stage = mounts.iter().any(|m| m.kind.value.needs_stage())
+            || tree.is_some_and(Tree::needs_stage);
+        let at = if with_stage {
             self.always(
                 Step::MountStage { at: state.to_owned() },
-                "holds the texts of `content`; the command never sees it",
+                "what is prepared for the jail lies there; the command never sees it",
             );
             state.join("root")
         } else {
             state.to_owned()
         };
-        let root = &self.unit.root;
-        let Some(kind) = &root.kind else { return at };
-        let read_only = root.read_only.value;
+        let Some(tree) = tree else { return at };
+        let read_only = self.unit.root.read_only.value;
         let flags = MountFlags { read_only, ..NO_SUID_DEV };
-        let origin = origin(kind.span, "root");
-        match &kind.value {
-            RootKind::Host => {
-                self.attach_root("/".into(), &at, flags, origin);
-            }
-            RootKind::Directory(path) => {
-                let path = self.resolve(path);
-                match self.host.canonical(&path) {
-                    Ok((source, Kind::Directory)) if source.parent().is_none() => self.find(
-                        Diagnostic::error("E0202", "the root is the host's own tree")
-                            .at_maybe(kind.span, "is `/`")
-                            .help("`host = true` says so, and makes it read-only"),
-                    ),
-                    Ok((source, Kind::Directory)) => self.attach_root(source, &at, flags, origin),
-                    Ok(_) => self.find(
-                        Diagnostic::error(
-                            "E0301",
-                            format!("the root `{}` is not a directory", path.display()),
-                        )
-                        .at_maybe(kind.span, "not a directory"),
-                    ),
-                    Err(error) => self.find(
-                        Diagnostic::error(
-                            "E0301",
-                            format!("the root `{}` cannot be used", path.display()),
-                        )
-                        .at_maybe(kind.span, crate::unit::io_reason(&error)),
-                    ),
-                }
-            }
-            RootKind::Tmpfs { size, inodes, mode } => {
-                let options = vec![
-                    option("mode", format!("{:o}", mode.0)),
-                    option("size", size.0.to_string()),
-                    option("nr_inodes", inodes.unwrap_or_else(|| inodes_of(size.0)).to_string()),
-                ];
+        let by = self.root_origin();
+        match tree {
+            Tree::Bound(path) => self.attach_root(path.clone(), &at, flags, by),
+            Tree::Memory { options } => {
                 let flags = MountFlags { read_only: false, ..flags };
-                self.push(Step::MountRoot { at: at.clone(), options, flags }, origin);
+                let step = Step::MountRoot { at: at.clone(), options: options.clone(), flags };
+                self.push(step, by);
                 self.view.mount(Path::new("/"), Place::Memory, false);
                 self.expect("/", Some("tmpfs"), MountFlags { read_only, ..NO_SUID_DEV }, false);
             }
+            Tree::Stack(stack) => self.stack_root(stack, state, &at, flags, by),
         }
         at
     }
@@ -107,11 +184,9 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// What holds for the root once everything is in it.
-    pub(super) fn finish_root(&mut self) {
+    pub(super) fn finish_root(&mut self, tree: Option<&Tree>) {
         let root = &self.unit.root;
-        let is_memory =
-            matches!(root.kind.as_ref().map(|kind| &kind.value), Some(RootKind::Tmpfs { .. }));
-        if is_memory && root.read_only.value {
+        if tree.is_some_and(Tree::is_filled_first) && root.read_only.value {
             self.setting(Step::ProtectRoot, &unspan(&root.read_only), "root.read-only");
         }
         if root.switch.value == Switch::Chroot {
@@ -180,14 +255,12 @@ impl<H: Host> Planner<'_, H> {
     /// A kernel's file system goes onto a directory of the root itself: a
     /// link there would lead the mount, and what is written below it, astray.
     fn api_mount_point(&mut self, target: &Path, by: Origin) -> bool {
-        let Some(behind) = self.view.behind(target) else {
-            self.push(Step::MakeNode { path: target.to_owned(), kind: NodeKind::Directory }, by);
-            self.view.make(target, NodeKind::Directory);
-            return true;
-        };
         let at = match by {
             Origin::Key(span) => Some(span),
             _ => self.unit.root.kind.as_ref().and_then(|kind| kind.span),
+        };
+        let Some(behind) = self.view.behind(self.host, target) else {
+            return self.make(target, NodeKind::Directory, at, by);
         };
         let name = target.display();
         let refuse = |found: &str| {

@@ -135,6 +135,61 @@ pub struct FsOption {
     pub value: Option<String>,
 }
 
+/// Where an overlay is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// Where the root is attached; it becomes the root.
+    Root(PathBuf),
+    /// A path inside the jail.
+    Inside(PathBuf),
+}
+
+/// Directories laid over each other,
+/// `Documentation/filesystems/overlayfs.rst`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Those that stay as they are, top-most first.
+    pub lower: Vec<PathBuf>,
+    /// The one that takes the changes, and the kernel's scratch directory.
+    pub upper: Option<(PathBuf, PathBuf)>,
+    /// Whether marks are kept in `user.` attributes: those that count in a
+    /// user namespace.
+    pub user_xattrs: bool,
+}
+
+impl Overlay {
+    /// An overlay of these directories.
+    pub fn new(lower: Vec<PathBuf>, upper: Option<(PathBuf, PathBuf)>, user_xattrs: bool) -> Self {
+        Self { lower, upper, user_xattrs }
+    }
+
+    /// The options as mount(2) takes them. Names are escaped: in a list a
+    /// colon would end one, and everywhere a comma. Redirections and metadata
+    /// copies that a layer may hold are not followed.
+    pub fn options(&self) -> String {
+        let escape = |path: &PathBuf, list: bool| {
+            let mut text = String::new();
+            for c in path.to_string_lossy().chars() {
+                if c == '\\' || c == ',' || (list && c == ':') {
+                    text.push('\\');
+                }
+                text.push(c);
+            }
+            text
+        };
+        let lower: Vec<_> = self.lower.iter().map(|path| escape(path, true)).collect();
+        let mut text = format!("lowerdir={}", lower.join(":"));
+        if let Some((upper, work)) = &self.upper {
+            text += &format!(",upperdir={},workdir={}", escape(upper, false), escape(work, false));
+        }
+        text += ",redirect_dir=nofollow,metacopy=off";
+        if self.user_xattrs {
+            text += ",userxattr";
+        }
+        text
+    }
+}
+
 /// Other end of a standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -179,6 +234,11 @@ pub enum Step {
         path: PathBuf,
         /// What it points to.
         to: String,
+    },
+    /// Keeps a directory for this jail alone, as far as jails go; flock(2).
+    LockDirectory {
+        /// The directory.
+        path: PathBuf,
     },
     /// Makes a control group.
     CreateCgroup {
@@ -285,6 +345,40 @@ pub enum Step {
     },
     /// Brings loopback up.
     LoopbackUp,
+    /// Mounts memory on a new directory of the stage.
+    MountMemory {
+        /// The directory.
+        at: PathBuf,
+        /// Options of tmpfs.
+        options: Vec<FsOption>,
+    },
+    /// Makes a file or directory below the stage.
+    MakeStageNode {
+        /// Path on the stage.
+        path: PathBuf,
+        /// What it is.
+        kind: NodeKind,
+        /// Permission bits.
+        mode: u32,
+        /// User and group, where it is not root's.
+        owner: Option<(u32, u32)>,
+    },
+    /// Gives a layer a short name on the stage.
+    LinkLayer {
+        /// The name.
+        path: PathBuf,
+        /// The layer.
+        to: PathBuf,
+    },
+    /// Lays directories over each other.
+    MountOverlay {
+        /// Where.
+        on: Spot,
+        /// The directories.
+        overlay: Overlay,
+        /// Flags of the mount.
+        flags: MountFlags,
+    },
     /// Mounts a file system in memory over the state directory, to hold the
     /// texts of `content` mounts and the directory `root`.
     MountStage {
@@ -496,9 +590,10 @@ impl Step {
             // The group it came from may hand out controllers by then.
             Self::MoveSupervisor { .. } => None,
             // The supervisor's own, gone with its process.
-            Self::OpenStream { .. } | Self::Supervise { .. } | Self::JoinPidNamespace { .. } => {
-                None
-            }
+            Self::OpenStream { .. }
+            | Self::LockDirectory { .. }
+            | Self::Supervise { .. }
+            | Self::JoinPidNamespace { .. } => None,
             // The kernel takes back everything that lives in a namespace or a
             // process when the last process is gone.
             Self::Enter { .. }
@@ -513,6 +608,10 @@ impl Step {
             | Self::SetDomainname { .. }
             | Self::LoopbackUp
             | Self::MountStage { .. }
+            | Self::MountMemory { .. }
+            | Self::MakeStageNode { .. }
+            | Self::LinkLayer { .. }
+            | Self::MountOverlay { .. }
             | Self::WriteContent { .. }
             | Self::AttachRoot { .. }
             | Self::MountRoot { .. }

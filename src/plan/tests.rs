@@ -14,7 +14,7 @@ use super::describe::describe;
 use super::step::{NodeKind, Origin, Step};
 use super::{Care, Planning, plan};
 use crate::diagnostic::Severity;
-use crate::host::{Host, Kind};
+use crate::host::{Attributes, Host, Kind, Mounted};
 use crate::names;
 use crate::unit::{Loaded, from_text, keys};
 
@@ -40,6 +40,8 @@ struct Table {
     layout: Layout,
     read_only: Vec<PathBuf>,
     delegated: Vec<PathBuf>,
+    opaque: Vec<PathBuf>,
+    mounts: Vec<Mounted>,
     terminal: bool,
     variables: Vec<(&'static str, &'static str)>,
 }
@@ -55,6 +57,8 @@ impl Table {
             layout: Layout::default(),
             read_only: Vec::new(),
             delegated: Vec::new(),
+            opaque: Vec::new(),
+            mounts: Vec::new(),
             terminal: false,
             variables: vec![("TERM", "xterm"), ("LANG", "C.UTF-8")],
         };
@@ -251,6 +255,20 @@ impl Host for Table {
         self.find(path, true)?;
         // `/` is on the partition, `/run` in memory.
         Ok(if path.starts_with("/run") { (0, 25) } else { (254, 1) })
+    }
+
+    fn attributes(&self, path: &Path) -> io::Result<Attributes> {
+        self.find(path, false)?;
+        Ok(Attributes { mode: 0o755, uid: 0, gid: 0 })
+    }
+
+    fn is_opaque(&self, path: &Path) -> bool {
+        self.opaque.iter().any(|opaque| opaque == path)
+    }
+
+    fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
+        let below = |mount: &&Mounted| mount.target.starts_with(path) && mount.target != path;
+        Ok(self.mounts.iter().filter(below).cloned().collect())
     }
 
     fn ids(&self) -> (u32, u32) {

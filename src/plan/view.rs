@@ -14,6 +14,8 @@ use crate::host::{Host, Kind};
 pub enum Place {
     /// A path of the host, without links.
     Host(PathBuf),
+    /// Directories of the host laid over each other, top-most first.
+    Layers(Vec<PathBuf>),
     /// Memory: empty but for what the plan makes in it.
     Memory,
     /// The kernel: looks like the host's path, and nothing can be made in it.
@@ -123,8 +125,8 @@ impl View {
     }
 
     /// The host's path behind a path of the jail without links; `None` where
-    /// there is only memory.
-    pub fn behind(&self, path: &Path) -> Option<PathBuf> {
+    /// there is only memory, or no layer holds it.
+    pub fn behind(&self, host: &impl Host, path: &Path) -> Option<PathBuf> {
         let (target, layer) = self.layer(path)?;
         let below = path.strip_prefix(target).ok()?;
         match &layer.place {
@@ -132,6 +134,7 @@ impl View {
                 Some(base.clone())
             }
             Place::Host(base) | Place::Kernel(base) => Some(base.join(below)),
+            Place::Layers(layers) => in_layers(host, layers, below),
             Place::Memory => None,
         }
     }
@@ -143,7 +146,7 @@ impl View {
             Some(Made::Link(_)) => return Ok(Kind::Link),
             None => {}
         }
-        match self.behind(path) {
+        match self.behind(host, path) {
             Some(behind) => host.look(&behind),
             None if self.layers.contains_key(path.as_os_str()) => Ok(Kind::Directory),
             None => Err(io::ErrorKind::NotFound.into()),
@@ -154,7 +157,7 @@ impl View {
         if let Some(Made::Link(to)) = self.made.get(path.as_os_str()) {
             return Ok(to.into());
         }
-        match self.behind(path) {
+        match self.behind(host, path) {
             Some(behind) => host.read_link(&behind),
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -164,7 +167,7 @@ impl View {
     pub fn walk(&self, host: &impl Host, path: &Path) -> io::Result<Walk> {
         // Most paths have no link on the way, which one call tells.
         if !self.made.contains_key(path.as_os_str())
-            && let Some(behind) = self.behind(path)
+            && let Some(behind) = self.behind(host, path)
             && let Ok((same, kind)) = host.canonical(&behind)
             && same == behind
         {
@@ -216,6 +219,34 @@ impl View {
             if current.parent().is_none() { Kind::Directory } else { self.look(host, &current)? };
         Ok(Walk::Found(current, kind))
     }
+}
+
+/// Where an overlay of these directories finds a path: the first that holds
+/// it, unless one above hides it by a whiteout or an opaque directory.
+fn in_layers(host: &impl Host, layers: &[PathBuf], below: &Path) -> Option<PathBuf> {
+    for layer in layers {
+        let mut here = layer.clone();
+        let mut is_last = false;
+        let mut names = below.components().peekable();
+        let found = loop {
+            let Some(name) = names.next() else { break true };
+            here.push(name);
+            match host.look(&here) {
+                Err(_) => break false,
+                Ok(Kind::Character(0, 0)) => return None,
+                Ok(Kind::Directory) => is_last |= names.peek().is_some() && host.is_opaque(&here),
+                Ok(_) if names.peek().is_some() => return None,
+                Ok(_) => {}
+            }
+        };
+        if found {
+            return Some(here);
+        }
+        if is_last {
+            return None;
+        }
+    }
+    None
 }
 
 /// A normal absolute path and all above it, longest first.

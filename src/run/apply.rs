@@ -9,16 +9,17 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 use nix::unistd;
 
 use super::error::Failed;
-use super::{init, mountinfo, state};
+use super::{init, state, verify};
 use crate::names;
 use crate::plan::step::{
-    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Propagation, RootMap, Step, TimeOffsets,
+    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Overlay, Propagation, RootMap, Spot, Step,
+    TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
 
@@ -50,6 +51,8 @@ pub(super) struct Context {
     pub(super) cpus: nix::sched::CpuSet,
     /// The lock on the jail's name.
     pub(super) lock: Option<std::fs::File>,
+    /// Directories that are kept for this jail.
+    pub(super) locks: Vec<OwnedFd>,
     /// Becomes readable when the v1 memory group runs out.
     pub(super) oom: Option<OwnedFd>,
     /// How the jail is ended.
@@ -72,6 +75,7 @@ impl Context {
             mask,
             cpus,
             lock: None,
+            locks: Vec::new(),
             oom: None,
             supervise: super::Supervision::default(),
             made: Vec::new(),
@@ -122,10 +126,16 @@ impl Context {
 
     /// Mounts a detached tree on an opened path of the jail.
     fn mount(&mut self, tree: BorrowedFd<'_>, on: BorrowedFd<'_>, target: &Path) -> Applied {
+        self.forget_below(target);
+        Ok(sys::move_mount(tree, on)?)
+    }
+
+    /// What has been opened below a path is not what is there once something
+    /// is mounted on it.
+    fn forget_below(&mut self, target: &Path) {
         if self.directory.as_ref().is_some_and(|(known, _)| known.starts_with(target)) {
             self.directory = None;
         }
-        Ok(sys::move_mount(tree, on)?)
     }
 }
 
@@ -227,6 +237,17 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             attach(&stage, at)?;
             nix::sys::stat::mkdirat(stage.as_fd(), "root", Mode::from_bits_truncate(0o755))?;
         }
+        Step::LockDirectory { path } => cx.locks.push(lock_directory(path)?),
+        Step::MountMemory { at, options } => {
+            unistd::mkdir(at, Mode::from_bits_truncate(0o700))?;
+            let memory = new_filesystem(c"tmpfs", "jailrun", options, MountFlags::NONE)?;
+            attach(&memory, at)?;
+        }
+        Step::MakeStageNode { path, kind, mode, owner } => {
+            make_stage_node(path, *kind, *mode, *owner)?;
+        }
+        Step::LinkLayer { path, to } => unistd::symlinkat(to, AT_FDCWD, path)?,
+        Step::MountOverlay { on, overlay, flags } => mount_overlay(cx, on, overlay, *flags)?,
         Step::WriteContent { path, text } => {
             let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
             let fd = nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o444))?;
@@ -300,7 +321,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::VerifyMounts { expected } => {
             let fd = sys::openat2(cx.proc()?, Path::new("self/mountinfo"), libc::O_RDONLY, 0)?;
-            mountinfo::verify(expected, std::fs::File::from(fd))?;
+            verify::verify(expected, std::fs::File::from(fd))?;
         }
         Step::Init => {
             let may_trace = plan.steps.iter().any(|planned| match &planned.step {
@@ -445,6 +466,7 @@ fn enter(
         Cloned::Child => {
             drop(alive);
             cx.lock = None;
+            cx.locks.clear();
             cx.oom = None;
             cx.status = Some(status);
             nix::sys::stat::umask(Mode::empty());
@@ -565,6 +587,71 @@ fn new_filesystem(
         return Err(Failed { detail: kernel_log(fs), ..failed });
     }
     Ok(sys::fsmount(fs, attribute_bits(flags))?)
+}
+
+fn lock_directory(path: &Path) -> Applied<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let directory = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
+    match directory.try_lock() {
+        Ok(()) => Ok(directory.into()),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Failed::because(
+            Errno::EWOULDBLOCK,
+            format!("another jail has its changes in `{}`", path.display()),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// The stage is in this mount namespace alone: no path to it can be swapped.
+fn make_stage_node(path: &Path, kind: NodeKind, mode: u32, owner: Option<(u32, u32)>) -> Applied {
+    let directory = open_host(path.parent().ok_or(Errno::EINVAL)?)?;
+    let name = path.file_name().ok_or(Errno::EINVAL)?;
+    make_node(directory.as_fd(), name, kind)?;
+    let owner = owner.map(|(uid, gid)| (unistd::Uid::from_raw(uid), unistd::Gid::from_raw(gid)));
+    if let Some((uid, gid)) = owner {
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        unistd::fchownat(&directory, name, Some(uid), Some(gid), flags)?;
+    }
+    let how = nix::sys::stat::FchmodatFlags::FollowSymlink;
+    Ok(nix::sys::stat::fchmodat(&directory, name, Mode::from_bits_truncate(mode), how)?)
+}
+
+fn mount_overlay(cx: &mut Context, on: &Spot, overlay: &Overlay, flags: MountFlags) -> Applied {
+    use nix::mount::MsFlags;
+    let bits = [
+        (flags.nosuid, MsFlags::MS_NOSUID),
+        (flags.nodev, MsFlags::MS_NODEV),
+        (flags.noexec, MsFlags::MS_NOEXEC),
+        (flags.noatime, MsFlags::MS_NOATIME),
+    ];
+    let bits = bits.into_iter().filter(|(wanted, _)| *wanted).map(|(_, bit)| bit);
+    let mount = |at: &Path| {
+        let options = overlay.options();
+        let (kind, bits) = (Some("overlay"), bits.collect::<MsFlags>());
+        nix::mount::mount(kind, at, kind, bits, Some(options.as_str()))
+    };
+    let tree = match on {
+        Spot::Root(at) => {
+            mount(at)?;
+            open_host(at)?
+        }
+        Spot::Inside(target) => {
+            let point = open_below(cx.root()?, target, libc::O_PATH | libc::O_DIRECTORY)?;
+            // mount(2) takes a path: this one leads to what has been opened.
+            mount(&Path::new("/proc/self/fd").join(point.as_raw_fd().to_string()))?;
+            cx.forget_below(target);
+            cx.open(target)?
+        }
+    };
+    if flags.read_only {
+        // Given to mount(2) it would be the file system's, not this mount's.
+        let attr = MountAttr { set: sys::mount::ATTR_RDONLY, ..MountAttr::default() };
+        sys::mount_setattr(tree.as_fd(), false, &attr)?;
+    }
+    if let Spot::Root(_) = on {
+        cx.root = Some(tree);
+    }
+    Ok(())
 }
 
 /// What the kernel has to say about a refused file system, fsopen(2).

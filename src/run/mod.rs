@@ -6,10 +6,10 @@
 mod apply;
 pub mod error;
 mod init;
-pub mod mountinfo;
 pub mod state;
 mod supervise;
 mod terminal;
+mod verify;
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;

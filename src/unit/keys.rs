@@ -59,7 +59,7 @@ pub const TABLES: &[TableKey] = &[
     table("", "Keys at the top of the file, before any table."),
     table(
         "root",
-        "The file system the jail sees as `/`. Exactly one of `path`, `host` and `tmpfs`.",
+        "The file system the jail sees as `/`. Exactly one of `path`, `host`, `tmpfs` and `lower`.",
     ),
     table(
         "namespaces",
@@ -68,7 +68,7 @@ pub const TABLES: &[TableKey] = &[
     TableKey {
         name: "mounts",
         repeated: true,
-        doc: "What is put into the root, applied in the order written. Exactly one of `bind`, `tmpfs`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup`, `content`, `symlink` and `mask` says what.",
+        doc: "What is put into the root, applied in the order written. Exactly one of `bind`, `tmpfs`, `overlay`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup`, `content`, `symlink` and `mask` says what.",
     },
     table(
         "limits",
@@ -134,10 +134,59 @@ pub const KEYS: &[Key] = &[
     key("root", "mode", "octal string", "\"755\"", "With `tmpfs`: permission bits of `/`."),
     key(
         "root",
+        "populate",
+        "paths",
+        "",
+        "With `tmpfs`: directories whose content is copied into it, and tar archives that are unpacked into it, in that order.",
+    ),
+    key(
+        "root",
+        "lower",
+        "paths",
+        "",
+        "Directories laid over each other by overlayfs, top-most first. They are never written to.",
+    ),
+    key(
+        "root",
+        "upper",
+        "path or \"tmpfs\"",
+        "",
+        "With `lower`: the directory that takes the changes, or memory that is gone with the jail. Without it the root is read-only.",
+    ),
+    key(
+        "root",
+        "work",
+        "path",
+        "",
+        "With `upper`: the kernel's scratch directory, on the same file system. Without it, `.NAME.work` beside `upper`, made where it is missing.",
+    ),
+    key(
+        "root",
+        "upper-size",
+        "size or percentage",
+        "\"50%\"",
+        "With `upper = \"tmpfs\"`: how much memory the changes may take, a percentage being one of the host's memory.",
+    ),
+    key(
+        "root",
         "read-only",
         "boolean",
         "false",
-        "Makes the root, and every mount below it, read-only. True for `host`.",
+        "Makes the root, and every mount below it, read-only. True for `host`, and for a stack without `upper`; with `ephemeral` false again.",
+    ),
+    key(
+        "root",
+        "ephemeral",
+        "boolean",
+        "false",
+        "Lets the jail write to its root, whatever the kind, and throws the changes away at its end: they go to memory laid over it.",
+    ),
+    key(
+        "root",
+        "ephemeral-size",
+        "size or percentage",
+        "\"50%\"",
+        "With `ephemeral`: how much memory the changes may take.",
     ),
     key(
         "root",
@@ -218,6 +267,13 @@ pub const KEYS: &[Key] = &[
         "A file or directory of the host. A relative path starts at the unit's directory.",
     ),
     key("mounts", "tmpfs", "size", "", "An empty file system in memory, of that size."),
+    key(
+        "mounts",
+        "overlay",
+        "{ lower, upper, work }",
+        "",
+        "Directories laid over each other: `lower` is a list, top-most first; `upper`, a directory or \"tmpfs\", takes the changes.",
+    ),
     key("mounts", "proc", "true", "", "The process file system of the jail's pid namespace."),
     key("mounts", "sysfs", "true", "", "The kernel's objects, read-only."),
     key("mounts", "devpts", "true", "", "Pseudo-terminals of the jail's own."),

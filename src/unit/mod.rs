@@ -391,8 +391,10 @@ fn list_keys(
 }
 
 fn default_in_force<'a>(table: &str, key: &'a keys::Key, found: Option<&Table>) -> &'a str {
-    let is_host_root = table == "root" && found.is_some_and(|found| found.get("host").is_some());
-    if is_host_root && key.name == "read-only" { "true" } else { key.default }
+    let has =
+        |name| table == "root" && found.is_some_and(|found: &Table| found.get(name).is_some());
+    let is_kept = has("host") || (has("lower") && !has("upper"));
+    if key.name == "read-only" && is_kept && !has("ephemeral") { "true" } else { key.default }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `[[mounts]]`: what is put into the root, in order.
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
-use super::root::Propagation;
+use super::root::{Overlay, Propagation};
 use super::tree::{Node, Table, Value};
 use super::value::{Bytes, HostPath, JailPath, Mode, True, Who};
 use crate::diagnostic::Diagnostic;
@@ -54,6 +54,8 @@ pub enum MountKind {
     Bind(HostPath),
     /// Memory.
     Tmpfs(Tmpfs),
+    /// Directories laid over each other.
+    Overlay(Overlay),
     /// procfs.
     Proc,
     /// sysfs.
@@ -70,6 +72,24 @@ pub enum MountKind {
     Symlink(String),
     /// Nothing to see.
     Mask,
+}
+
+impl MountKind {
+    /// Whether something for it is prepared outside the root.
+    pub fn needs_stage(&self) -> bool {
+        match self {
+            Self::Content(_) | Self::Overlay(_) => true,
+            Self::Bind(_)
+            | Self::Tmpfs(_)
+            | Self::Proc
+            | Self::Sysfs
+            | Self::Devpts
+            | Self::Mqueue
+            | Self::Cgroup
+            | Self::Symlink(_)
+            | Self::Mask => false,
+        }
+    }
 }
 
 /// A file system in memory.
@@ -109,8 +129,10 @@ impl FromNode for Create {
     }
 }
 
-const KINDS: [&str; 10] =
-    ["bind", "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content", "symlink", "mask"];
+const KINDS: [&str; 11] = [
+    "bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content",
+    "symlink", "mask",
+];
 
 /// Reads every entry.
 pub fn read(node: Option<&Node>, findings: &Findings) -> Vec<Mount> {
@@ -198,6 +220,7 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
                 })
             })
         })
+        .or_else(|| reader.get::<Overlay>("overlay").map(|it| it.map(MountKind::Overlay)))
         .or_else(|| truth("proc", MountKind::Proc))
         .or_else(|| truth("sysfs", MountKind::Sysfs))
         .or_else(|| truth("devpts", MountKind::Devpts))

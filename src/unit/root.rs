@@ -2,7 +2,7 @@
 
 use super::decode::{Context, FromNode, Reader, Setting, one_of};
 use super::tree::{Node, Value};
-use super::value::{Bytes, HostPath, JailPath, Mode, True};
+use super::value::{Bytes, HostPath, JailPath, Memory, Mode, True};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
@@ -13,6 +13,10 @@ pub struct Root {
     pub kind: Option<Setting<RootKind>>,
     /// `read-only`, with the kind's own default.
     pub read_only: Setting<bool>,
+    /// `ephemeral`.
+    pub ephemeral: Setting<bool>,
+    /// `ephemeral-size`.
+    pub ephemeral_size: Setting<Memory>,
     /// `switch`.
     pub switch: Setting<Switch>,
     /// `api-filesystems`.
@@ -28,7 +32,7 @@ pub enum RootKind {
     Directory(HostPath),
     /// The host's own tree.
     Host,
-    /// An empty file system in memory.
+    /// A file system in memory.
     Tmpfs {
         /// Its size.
         size: Bytes,
@@ -36,7 +40,86 @@ pub enum RootKind {
         inodes: Option<u64>,
         /// Permission bits of `/`.
         mode: Mode,
+        /// What is copied into it, in order.
+        populate: Vec<Setting<HostPath>>,
     },
+    /// Directories laid over each other.
+    Overlay(Overlay),
+}
+
+impl RootKind {
+    /// Whether it stays as it is unless the unit says otherwise.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Self::Directory(_) | Self::Tmpfs { .. } => false,
+            Self::Host => true,
+            Self::Overlay(overlay) => overlay.upper.is_none(),
+        }
+    }
+}
+
+/// Directories laid over each other, top-most first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlay {
+    /// Those that stay as they are.
+    pub lower: Vec<Setting<HostPath>>,
+    /// What takes the changes; without it there can be none.
+    pub upper: Option<Setting<Upper>>,
+    /// The kernel's scratch directory; by default beside the upper one.
+    pub work: Option<Setting<HostPath>>,
+}
+
+/// What takes the changes of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upper {
+    /// A directory of the host.
+    Directory(HostPath),
+    /// Memory, gone with the jail.
+    Memory(Memory),
+}
+
+impl FromNode for Overlay {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let Value::Table(table) = &node.value else {
+            cx.wrong_type(node, "a table such as { lower = [\"/directory\"], upper = \"tmpfs\" }");
+            return None;
+        };
+        let mut overlay = Self { lower: Vec::new(), upper: None, work: None };
+        let mut complete = true;
+        for entry in &table.entries {
+            let cx = Context { key: &entry.key, ..cx };
+            let path = || {
+                let value = HostPath::from_node(&entry.node, cx)?;
+                Some(Setting { value, span: Some(entry.node.span) })
+            };
+            let read = match &*entry.key {
+                "lower" => Vec::from_node(&entry.node, cx).map(|lower| overlay.lower = lower),
+                "upper" => path().map(|path| {
+                    overlay.upper = Some(path.map(|path| match path.0.as_os_str() == "tmpfs" {
+                        true => Upper::Memory(Memory::Percent(50)),
+                        false => Upper::Directory(path),
+                    }));
+                }),
+                "work" => path().map(|path| overlay.work = Some(path)),
+                other => {
+                    cx.findings.push(
+                        Diagnostic::error("E0101", format!("unknown key `{other}` in `overlay`"))
+                            .at(entry.key_span, "expected `lower`, `upper` or `work`"),
+                    );
+                    Some(())
+                }
+            };
+            complete &= read.is_some();
+        }
+        if complete && overlay.lower.is_empty() {
+            cx.findings.push(
+                Diagnostic::error("E0104", "an overlay without `lower`")
+                    .at(node.span, "no directory to lay anything over"),
+            );
+            return None;
+        }
+        complete.then_some(overlay)
+    }
 }
 
 /// How the root is entered.
@@ -159,17 +242,21 @@ impl Root {
         let path = reader.get::<HostPath>("path");
         let host = reader.get::<True>("host");
         let tmpfs = reader.get::<Bytes>("tmpfs");
+        let lower = reader.get::<Vec<Setting<HostPath>>>("lower");
         let inodes = reader.get::<u64>("inodes");
         let mode = reader.get_or("mode", Mode(0o755));
-        let written: Vec<_> =
-            ["path", "host", "tmpfs"].into_iter().filter_map(|key| reader.entry(key)).collect();
+        let populate = reader.get::<Vec<Setting<HostPath>>>("populate");
+        let upper_size = reader.get_or("upper-size", Memory::Percent(50));
+        let upper = read_upper(reader, &upper_size);
+        let work = reader.get::<HostPath>("work");
+        let written: Vec<_> = KINDS.into_iter().filter_map(|key| reader.entry(key)).collect();
         match &written[..] {
-            [] if ["path", "host", "tmpfs"].into_iter().any(|key| reader.has(key)) => {}
+            [] if KINDS.into_iter().any(|key| reader.has(key)) => {}
             [] if whole.is_none() => {}
             [] => reader.findings().push(
                 Diagnostic::error("E0104", "the unit does not say what its root is")
                     .at_maybe(whole, "")
-                    .note("one of `path = \"/directory\"`, `host = true` and `tmpfs = \"64M\"` in `[root]`"),
+                    .note("one of `path = \"/directory\"`, `host = true`, `tmpfs = \"64M\"` and `lower = [\"/directory\"]` in `[root]`"),
             ),
             [_] => {}
             [first, second, ..] => reader.findings().push(
@@ -178,16 +265,8 @@ impl Root {
                     .context(Some(first.key_span), "first kind"),
             ),
         }
-        if tmpfs.is_none() && !reader.has("tmpfs") {
-            for key in ["inodes", "mode"] {
-                if let Some(entry) = reader.entry(key) {
-                    reader.findings().push(
-                        Diagnostic::error("E0106", format!("`{key}` belongs to a `tmpfs` root"))
-                            .at(entry.key_span, "without effect"),
-                    );
-                }
-            }
-        }
+        belongs_to(reader, &["inodes", "mode", "populate"], "tmpfs");
+        belongs_to(reader, &["upper", "work", "upper-size"], "lower");
         let kind = path
             .map(|path| path.map(RootKind::Directory))
             .or_else(|| host.map(|host| host.map(|_| RootKind::Host)))
@@ -197,16 +276,88 @@ impl Root {
                         size,
                         inodes: inodes.map(|inodes| inodes.value),
                         mode: mode.value,
+                        populate: populate.map(|list| list.value).unwrap_or_default(),
                     })
                 })
+            })
+            .or_else(|| {
+                let lower = lower?;
+                if lower.value.is_empty() {
+                    reader.findings().push(
+                        Diagnostic::error("E0103", "`lower` is empty")
+                            .at_maybe(lower.span, "no directory"),
+                    );
+                }
+                Some(lower.map(|lower| RootKind::Overlay(Overlay { lower, upper, work })))
             });
-        let is_host = matches!(kind.as_ref().map(|kind| &kind.value), Some(RootKind::Host));
+        let ephemeral = reader.get_or("ephemeral", false);
+        if let (false, Some(entry)) = (ephemeral.value, reader.entry("ephemeral-size"))
+            && !reader.has("ephemeral")
+        {
+            reader.findings().push(
+                Diagnostic::error("E0106", "`ephemeral-size` needs `ephemeral`")
+                    .at(entry.key_span, "without effect")
+                    .help("add `ephemeral = true`"),
+            );
+        }
+        let is_kept = kind.as_ref().is_some_and(|kind| kind.value.is_kept()) && !ephemeral.value;
+        let read_only = reader.get_or("read-only", is_kept);
+        if let (true, Setting { value: false, span: at @ Some(_) }) = (is_kept, &read_only)
+            && kind.as_ref().is_some_and(|kind| kind.value != RootKind::Host)
+        {
+            reader.findings().push(
+                Diagnostic::error("E0106", "there is nothing that could take changes of this root")
+                    .at_maybe(*at, "cannot be written to")
+                    .help("`ephemeral = true` takes them and throws them away"),
+            );
+        }
         Self {
             kind,
-            read_only: reader.get_or("read-only", is_host),
+            read_only,
+            ephemeral,
+            ephemeral_size: reader.get_or("ephemeral-size", Memory::Percent(50)),
             switch: reader.get_or("switch", Switch::Pivot),
             api_filesystems: reader.get_or("api-filesystems", ApiFilesystem::ALL.to_vec()),
             propagation: reader.get_or("propagation", Propagation::Private),
+        }
+    }
+}
+
+/// The keys that say of which kind a root is.
+const KINDS: [&str; 4] = ["path", "host", "tmpfs", "lower"];
+
+fn read_upper(reader: &Reader<'_>, size: &Setting<Memory>) -> Option<Setting<Upper>> {
+    let upper = reader.get::<HostPath>("upper");
+    let in_memory = upper.as_ref().is_some_and(|upper| upper.value.0.as_os_str() == "tmpfs");
+    let entry = |key| reader.entry(key).filter(|_| reader.has("upper"));
+    for (key, applies, needs) in [
+        ("upper-size", in_memory, "`upper-size` is for `upper = \"tmpfs\"`"),
+        ("work", !in_memory, "`work` is for an `upper` on disk"),
+    ] {
+        if let Some(entry) = entry(key).filter(|_| !applies) {
+            reader
+                .findings()
+                .push(Diagnostic::error("E0106", needs).at(entry.key_span, "without effect"));
+        }
+    }
+    upper.map(|upper| {
+        upper.map(|path| match in_memory {
+            true => Upper::Memory(size.value),
+            false => Upper::Directory(path),
+        })
+    })
+}
+
+fn belongs_to(reader: &Reader<'_>, keys: &[&str], kind: &str) {
+    if reader.has(kind) {
+        return;
+    }
+    for key in keys {
+        if let Some(entry) = reader.entry(key) {
+            reader.findings().push(
+                Diagnostic::error("E0106", format!("`{key}` belongs to a `{kind}` root"))
+                    .at(entry.key_span, "without effect"),
+            );
         }
     }
 }

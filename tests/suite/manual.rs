@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use jailrun::codes::CODES;
-use jailrun::host::{Host, Kind};
+use jailrun::host::{Attributes, Host, Kind, Mounted};
 use jailrun::names;
 use jailrun::plan::cgroup::Layout;
 use jailrun::plan::describe::flag_words;
@@ -540,6 +540,18 @@ impl Host for Everything {
 
     fn device_of(&self, _: &Path) -> io::Result<(u32, u32)> {
         Ok((8, 0))
+    }
+
+    fn attributes(&self, _: &Path) -> io::Result<Attributes> {
+        Ok(Attributes { mode: 0o755, uid: 0, gid: 0 })
+    }
+
+    fn is_opaque(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn mounts_below(&self, _: &Path) -> io::Result<Vec<Mounted>> {
+        Ok(Vec::new())
     }
 
     fn ids(&self) -> (u32, u32) {

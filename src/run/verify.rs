@@ -1,76 +1,15 @@
-//! Comparing what is mounted with what was planned; `/proc/PID/mountinfo`,
-//! proc_pid_mountinfo(5).
+//! Comparing what is mounted with what was planned.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read};
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 
 use super::apply::Applied;
 use super::error::Failed;
+use crate::mountinfo::{Line, parse_line};
 use crate::plan::step::{ExpectedMount, MountFlags};
-
-/// One line of mountinfo, as far as it is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Number of the mount.
-    pub id: u32,
-    /// Number of the mount it lies on.
-    pub parent: u32,
-    /// Mount point.
-    pub target: PathBuf,
-    /// File system type.
-    pub fstype: String,
-    /// Flags of the mount.
-    pub flags: MountFlags,
-}
-
-/// Reads a line; `None` when it is malformed.
-pub fn parse_line(line: &[u8]) -> Option<Line> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<u32>().ok();
-    let (id, parent) = (number()?, number()?);
-    let target = fields.nth(2)?;
-    let options = fields.next()?;
-    let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
-    let has = |name: &[u8]| options.split(|byte| *byte == b',').any(|option| option == name);
-    Some(Line {
-        id,
-        parent,
-        target: PathBuf::from(std::ffi::OsString::from_vec(unescape(target))),
-        fstype: String::from_utf8_lossy(fstype).into_owned(),
-        flags: MountFlags {
-            read_only: has(b"ro"),
-            nosuid: has(b"nosuid"),
-            nodev: has(b"nodev"),
-            noexec: has(b"noexec"),
-            noatime: has(b"noatime"),
-        },
-    })
-}
-
-/// Undoes the kernel's octal escapes for space, tab, newline and backslash.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, tail)) = rest.split_first() {
-        if byte == b'\\'
-            && let Some(digits) = tail.get(..3)
-            && digits.iter().all(|digit| (b'0'..=b'7').contains(digit))
-        {
-            let value =
-                digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
-            out.push(value as u8);
-            rest = &tail[3..];
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
-    }
-    out
-}
 
 fn has_all(found: MountFlags, wanted: MountFlags) -> bool {
     let holds = |wanted: bool, found: bool| !wanted || found;
@@ -214,12 +153,5 @@ mod tests {
         let text =
             format!("{ROOT}2 1 0:1 / /proc ro - autofs a rw\n3 2 0:2 / /proc ro - proc proc rw\n");
         assert_eq!(check(&[root, over], &text), Ok(()));
-    }
-
-    #[test]
-    fn names_with_spaces_and_backslashes_are_read() {
-        let line = parse_line(br"1 0 8:1 / /a\040b\134c rw shared:1 - tmpfs t rw").unwrap();
-        assert_eq!(line.target, Path::new(r"/a b\c"));
-        assert_eq!(line.fstype, "tmpfs");
     }
 }

@@ -1,0 +1,391 @@
+//! Directories laid over each other: overlay roots, overlay mounts, and the
+//! memory that `ephemeral` lays over any root.
+//!
+//! What only the launch needs (the memory that takes the changes, a layer with
+//! the mount points that a read-only stack lacks) is made in the jail's mount
+//! namespace, below the stage, and is gone with it.
+
+use std::path::{Path, PathBuf};
+
+use super::Planner;
+use super::root::option;
+use super::step::{FsOption, MountFlags, NodeKind, Origin, Overlay, Planned, Spot, Step};
+use super::view::Place;
+use crate::diagnostic::Diagnostic;
+use crate::host::{Attributes, Host, Kind, Mounted};
+use crate::source::Span;
+use crate::unit::decode::Setting;
+use crate::unit::root as unit;
+use crate::unit::value::{HostPath, Memory};
+
+/// Directories laid over each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stack {
+    /// Those that stay as they are, top-most first.
+    pub(super) lower: Vec<PathBuf>,
+    /// What takes the changes.
+    pub(super) upper: Upper,
+    /// Mounts below the lower directory, which an overlay does not show.
+    pub(super) covered: Vec<Mounted>,
+}
+
+/// What takes the changes of a stack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Upper {
+    /// Nothing: it cannot be changed.
+    Nothing,
+    /// A directory of the host, and the kernel's scratch directory.
+    Directory { upper: PathBuf, work: PathBuf },
+    /// Memory.
+    Memory(Memory),
+}
+
+/// Options may fill one page, mount(2); short links stand for the directories
+/// of a stack with more.
+const LONGEST_OPTIONS: usize = 4000;
+
+/// File systems without files of their own: nothing can be laid over them.
+const OF_THE_KERNEL: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "securityfs",
+    "selinuxfs",
+    "sysfs",
+    "tracefs",
+];
+
+impl<H: Host> Planner<'_, H> {
+    /// The directories of a unit's overlay; `None` where one cannot be used,
+    /// which has been reported.
+    pub(super) fn stack(&mut self, overlay: &unit::Overlay) -> Option<Stack> {
+        let lower: Vec<_> = overlay.lower.iter().map(|path| self.layer_directory(path)).collect();
+        let upper = match &overlay.upper {
+            None => Some(Upper::Nothing),
+            Some(Setting { value: unit::Upper::Memory(size), .. }) => Some(Upper::Memory(*size)),
+            Some(Setting { value: unit::Upper::Directory(path), span }) => {
+                let setting = Setting { value: path.clone(), span: *span };
+                self.layer_directory(&setting)
+                    .and_then(|upper| self.upper_directory(upper, *span, overlay.work.as_ref()))
+            }
+        };
+        let lower = lower.into_iter().collect::<Option<Vec<_>>>()?;
+        let upper = upper?;
+        self.check_nesting(overlay, &lower, &upper).then_some(Stack {
+            lower,
+            upper,
+            covered: Vec::new(),
+        })
+    }
+
+    fn layer_directory(&mut self, path: &Setting<HostPath>) -> Option<PathBuf> {
+        let written = self.resolve(&path.value);
+        let label = match self.host.canonical(&written) {
+            Ok((found, Kind::Directory)) => return Some(found),
+            Ok(_) => "not a directory".to_owned(),
+            Err(error) => crate::unit::io_reason(&error),
+        };
+        let message = format!("the layer `{}` cannot be used", written.display());
+        self.find(Diagnostic::error("E0301", message).at_maybe(path.span, label));
+        None
+    }
+
+    fn upper_directory(
+        &mut self,
+        upper: PathBuf,
+        span: Option<Span>,
+        work: Option<&Setting<HostPath>>,
+    ) -> Option<Upper> {
+        let work = match work {
+            Some(work) => self.layer_directory(work)?,
+            None => {
+                let name = upper.file_name()?.to_string_lossy().into_owned();
+                upper.parent()?.join(format!(".{name}.work"))
+            }
+        };
+        let holder = if self.host.look(&work).is_ok() { &work } else { upper.parent()? };
+        let device = |path: &Path| self.host.device_of(path).ok();
+        if device(&upper) != device(holder) {
+            self.find(
+                Diagnostic::error("E0203", "`upper` and `work` lie on different file systems")
+                    .at_maybe(span, format!("`{}`", upper.display()))
+                    .help(format!("`{}` must be on the same one", work.display())),
+            );
+            return None;
+        }
+        Some(Upper::Directory { upper, work })
+    }
+
+    fn check_nesting(&mut self, overlay: &unit::Overlay, lower: &[PathBuf], upper: &Upper) -> bool {
+        let mut named: Vec<(&Path, Option<Span>)> =
+            lower.iter().zip(&overlay.lower).map(|(path, at)| (path.as_path(), at.span)).collect();
+        if let Upper::Directory { upper, work } = upper {
+            let at = overlay.upper.as_ref().and_then(|upper| upper.span);
+            named.push((upper, at));
+            named.push((work, overlay.work.as_ref().and_then(|work| work.span).or(at)));
+        }
+        let nested = named.iter().enumerate().find_map(|(index, (path, at))| {
+            let (other, first) = named[..index]
+                .iter()
+                .find(|(other, _)| path.starts_with(other) || other.starts_with(path))?;
+            Some((*path, *at, *other, *first))
+        });
+        let Some((path, at, other, first)) = nested else { return true };
+        let message = match path == other {
+            true => format!("`{}` is in the overlay twice", path.display()),
+            false => {
+                format!("`{}` and `{}` lie inside each other", path.display(), other.display())
+            }
+        };
+        self.find(
+            Diagnostic::error("E0203", message)
+                .at_maybe(at, "changes of one would show in the other")
+                .context(first, "the other"),
+        );
+        false
+    }
+
+    /// Memory laid over a root: a stack, whatever it was before.
+    pub(super) fn ephemeral(&mut self, directory: PathBuf, size: Memory) -> Option<Stack> {
+        let covered = self.host.mounts_below(&directory).unwrap_or_default();
+        if self.private_user && !covered.is_empty() {
+            let at = self.unit.root.ephemeral.span;
+            self.find(
+                Diagnostic::error("E0309", "`ephemeral` over a tree with other mounts in it")
+                    .at_maybe(at, "an ordinary user may not look below a mount of the host")
+                    .note(format!("the first is `{}`", covered[0].target.display()))
+                    .help("a directory without mounts below it works"),
+            );
+            return None;
+        }
+        Some(Stack { lower: vec![directory], upper: Upper::Memory(size), covered })
+    }
+
+    /// Host-side steps of a stack: what lies on disk is kept for this jail.
+    pub(super) fn prepare_stack(&mut self, stack: &Stack, by: Origin) {
+        if let Upper::Directory { upper, work } = &stack.upper {
+            self.push(Step::LockDirectory { path: upper.clone() }, by);
+            if let (Err(_), Some(root), Some(name)) =
+                (self.host.look(work), work.parent(), work.file_name())
+            {
+                let (root, path) = (root.to_owned(), PathBuf::from(name));
+                self.push(Step::MakeHostNode { root, path, kind: NodeKind::Directory }, by);
+            }
+        }
+    }
+
+    /// Plans the overlay of a stack as the root.
+    pub(super) fn stack_root(
+        &mut self,
+        stack: &Stack,
+        state: &Path,
+        at: &Path,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let flags = MountFlags { read_only: stack.upper == Upper::Nothing, ..flags };
+        let (lower, read_only) = match stack.upper {
+            // The layer that mount points are put into; two are the least.
+            Upper::Nothing => {
+                let points = state.join("points");
+                let node = self.stage_node(points.clone(), NodeKind::Directory, &stack.lower[0]);
+                self.push(node, Origin::Always("a layer for mount points that the root lacks"));
+                ([points].into_iter().chain(stack.lower.iter().cloned()).collect(), true)
+            }
+            _ => (stack.lower.clone(), false),
+        };
+        let overlay = self.overlay(stack, lower, state, "changes", by);
+        self.points_at = (stack.upper == Upper::Nothing).then_some(self.steps.len());
+        self.push(Step::MountOverlay { on: Spot::Root(at.to_owned()), overlay, flags }, by);
+        self.view.mount(Path::new("/"), stack.place(), read_only);
+        let is_read_only = read_only || self.unit.root.read_only.value;
+        self.expect("/", Some("overlay"), MountFlags { read_only: is_read_only, ..flags }, false);
+        for (number, mount) in stack.covered.iter().enumerate() {
+            self.cover(mount, &stack.lower[0], state, number, flags, by);
+        }
+    }
+
+    /// Shows a mount that lies below the directory of an ephemeral root.
+    fn cover(
+        &mut self,
+        mount: &Mounted,
+        below: &Path,
+        state: &Path,
+        number: usize,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let Ok(inside) = mount.target.strip_prefix(below) else { return };
+        let target = Path::new("/").join(inside);
+        let api = &self.unit.root.api_filesystems.value;
+        if api.iter().any(|api| target.starts_with(api.path())) {
+            return;
+        }
+        let size = self.unit.root.ephemeral_size.value;
+        let is_directory = matches!(self.host.look(&mount.target), Ok(Kind::Directory));
+        if !is_directory || OF_THE_KERNEL.contains(&mount.fstype.as_str()) {
+            let flags = MountFlags { read_only: true, ..flags };
+            let place = Place::Host(mount.target.clone());
+            self.view.mount(&target, place, true);
+            self.expect(target.clone(), None, flags, false);
+            let propagation = unit::Propagation::Private;
+            let source = mount.target.clone();
+            self.push(Step::Bind { source, target, recursive: false, flags, propagation }, by);
+            return;
+        }
+        let stack = Stack {
+            lower: vec![mount.target.clone()],
+            upper: Upper::Memory(size),
+            covered: Vec::new(),
+        };
+        self.stack_mount(&stack, state, &format!("changes-{number}"), target, flags, by);
+    }
+
+    /// Plans the overlay of a stack as a mount inside.
+    pub(super) fn stack_mount(
+        &mut self,
+        stack: &Stack,
+        state: &Path,
+        name: &str,
+        target: PathBuf,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let mut lower = stack.lower.clone();
+        if lower.len() == 1 && stack.upper == Upper::Nothing {
+            // The kernel wants two.
+            let empty = state.join(name);
+            let node = self.stage_node(empty.clone(), NodeKind::Directory, &lower[0]);
+            self.push(node, by);
+            lower.insert(0, empty);
+        }
+        let overlay = self.overlay(stack, lower, state, name, by);
+        let read_only = flags.read_only || stack.upper == Upper::Nothing;
+        self.view.mount(&target, stack.place(), read_only);
+        self.expect(target.clone(), Some("overlay"), flags, false);
+        self.push(Step::MountOverlay { on: Spot::Inside(target), overlay, flags }, by);
+    }
+
+    /// The overlay of a stack, after the steps that make what it is laid from.
+    fn overlay(
+        &mut self,
+        stack: &Stack,
+        mut lower: Vec<PathBuf>,
+        state: &Path,
+        name: &str,
+        by: Origin,
+    ) -> Overlay {
+        let upper = match &stack.upper {
+            Upper::Nothing => None,
+            Upper::Directory { upper, work } => Some((upper.clone(), work.clone())),
+            Upper::Memory(size) => {
+                let at = state.join(name);
+                let options = vec![option("mode", "700"), size_option(*size)];
+                self.push(Step::MountMemory { at: at.clone(), options }, by);
+                let (upper, work) = (at.join("upper"), at.join("work"));
+                let node = self.stage_node(upper.clone(), NodeKind::Directory, &stack.lower[0]);
+                self.push(node, by);
+                let (path, kind) = (work.clone(), NodeKind::Directory);
+                self.push(Step::MakeStageNode { path, kind, mode: 0o700, owner: None }, by);
+                Some((upper, work))
+            }
+        };
+        let in_user_namespace = self.private_user;
+        if Overlay::new(lower.clone(), upper.clone(), in_user_namespace).options().len()
+            > LONGEST_OPTIONS
+        {
+            for (number, directory) in lower.iter_mut().enumerate() {
+                let link = state.join(format!("l{number}"));
+                let to = std::mem::replace(directory, link.clone());
+                self.push(Step::LinkLayer { path: link, to }, by);
+            }
+        }
+        Overlay::new(lower, upper, in_user_namespace)
+    }
+
+    /// A node of the stage that looks like a directory of the host.
+    fn stage_node(&self, path: PathBuf, kind: NodeKind, like: &Path) -> Step {
+        let found = self.host.attributes(like).ok();
+        let mode = found.map_or(0o755, |found| found.mode);
+        // In a user namespace there is nobody but the caller to own it.
+        let owner = found.filter(|_| !self.private_user).and_then(owner_of);
+        Step::MakeStageNode { path, kind, mode, owner }
+    }
+
+    /// Puts a mount point that a read-only stack lacks into the layer for that.
+    pub(super) fn make_point(&mut self, state: &Path, path: &Path, kind: NodeKind, by: Origin) {
+        let points = state.join("points");
+        let below = |path: &Path| points.join(path.strip_prefix("/").unwrap_or(path));
+        let parents: Vec<_> = path.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev().filter(|parent| parent.parent().is_some()) {
+            let place = below(parent);
+            let is_there = self.points.iter().any(
+                |planned| matches!(&planned.step, Step::MakeStageNode { path, .. } if *path == place),
+            );
+            if is_there {
+                continue;
+            }
+            // A directory of the upper layer is the one whose owner and mode show.
+            let step = match self.view.behind(self.host, parent) {
+                Some(like) => self.stage_node(place, NodeKind::Directory, &like),
+                None => new_node(place, NodeKind::Directory),
+            };
+            self.points.push(Planned { step, origin: by });
+        }
+        self.points.push(Planned { step: new_node(below(path), kind), origin: by });
+        self.view.make(path, kind);
+    }
+}
+
+impl Stack {
+    /// The same with memory on top, which takes the changes.
+    pub(super) fn covered_by(self, size: Memory) -> Self {
+        let lower = match self.upper {
+            Upper::Directory { upper, .. } => [upper].into_iter().chain(self.lower).collect(),
+            Upper::Nothing | Upper::Memory(_) => self.lower,
+        };
+        Self { lower, upper: Upper::Memory(size), covered: self.covered }
+    }
+
+    /// What the jail's tree shows.
+    pub(super) fn place(&self) -> Place {
+        let upper = match &self.upper {
+            Upper::Directory { upper, .. } => Some(upper.clone()),
+            Upper::Nothing | Upper::Memory(_) => None,
+        };
+        Place::Layers(upper.into_iter().chain(self.lower.iter().cloned()).collect())
+    }
+}
+
+fn new_node(path: PathBuf, kind: NodeKind) -> Step {
+    let mode = match kind {
+        NodeKind::Directory => 0o755,
+        NodeKind::File => 0o444,
+    };
+    Step::MakeStageNode { path, kind, mode, owner: None }
+}
+
+fn owner_of(found: Attributes) -> Option<(u32, u32)> {
+    ((found.uid, found.gid) != (0, 0)).then_some((found.uid, found.gid))
+}
+
+/// As tmpfs takes it, tmpfs(5).
+pub(super) fn size_option(size: Memory) -> FsOption {
+    match size {
+        Memory::Bytes(bytes) => option("size", bytes.to_string()),
+        Memory::Percent(percent) => option("size", format!("{percent}%")),
+    }
+}
