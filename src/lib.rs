@@ -23,4 +23,5 @@ pub mod plan;
 pub mod run;
 pub mod source;
 pub mod sys;
+pub mod tree;
 pub mod unit;

@@ -11,3 +11,4 @@ mod examples;
 mod execution;
 mod manual;
 mod support;
+mod trees;
