@@ -66,8 +66,8 @@ pub enum Kind {
     Changed,
     /// It is not there any more, nor is anything below it.
     Deleted,
-    /// It is added, or put in the place of another entry: which of the two
-    /// only the lower directories could tell.
+    /// It is added or changed: which of the two only the lower directories
+    /// could tell.
     Written,
 }
 
@@ -180,6 +180,8 @@ pub fn print(changes: &[Change], out: &mut impl Write) -> io::Result<()> {
         }
         for mark in &change.marks {
             match mark {
+                // Directories made anew may be opaque without hiding anything.
+                Mark::Opaque if change.kind == Kind::Written => {}
                 Mark::Opaque => write!(out, " (replaced)")?,
                 Mark::Redirect(from) => write!(out, " (renamed from {})", printable(from))?,
                 Mark::Metacopy => write!(out, " (attributes only)")?,
@@ -417,17 +419,18 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Tells what an entry is when nothing is known of what is below it: the
-    /// overlay notes the origin of what it copies up, and of nothing else.
+    /// Tells what an entry is when nothing is known of what is below it. Files
+    /// that were copied up have a note of that, which they keep when they are
+    /// renamed: it does not tell whether there was one of this name.
     fn guess(&mut self, entry: &Entry) -> Refusable {
-        let has_origin = self.attribute(&entry.node, "origin")?.is_some();
-        let is_moved = entry.is_opaque || entry.redirect.is_some();
-        if has_origin && !is_moved && entry.what == What::Directory {
-            // Copied up for what is in it, or for its attributes.
-            return Ok(());
+        let is_own = entry.is_opaque
+            || entry.redirect.is_some()
+            || entry.what != What::Directory
+            || self.attribute(&entry.node, "origin")?.is_none();
+        // The others were copied up for what is in them, or for an attribute.
+        if is_own {
+            self.push(entry, Kind::Written, None, true);
         }
-        let kind = if has_origin && !is_moved { Kind::Changed } else { Kind::Written };
-        self.push(entry, kind, None, true);
         Ok(())
     }
 
@@ -628,4 +631,65 @@ fn xattrs(node: &OwnedFd) -> Refusable<BTreeMap<CString, Vec<u8>>> {
         Ok(())
     })?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    fn listed(upper: &Path, lowers: Lowers<'_>) -> String {
+        let changes = read(File::open(upper).unwrap().as_fd(), lowers, Marks::User).unwrap();
+        let mut out = Vec::new();
+        print(&changes, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_order_is_that_of_paths() {
+        let upper = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            fs::create_dir(upper.path().join(name)).unwrap();
+        }
+        for name in ["a/z", "a.txt", "b/a", "A", "a-b"] {
+            fs::write(upper.path().join(name), "").unwrap();
+        }
+        let changes =
+            read(File::open(upper.path()).unwrap().as_fd(), Lowers::Unknown, Marks::User).unwrap();
+        let paths: Vec<_> = changes.iter().map(|change| change.path.clone()).collect();
+        let mut sorted = paths.clone();
+        sorted.sort();
+        assert_eq!(paths, sorted);
+        assert_eq!(paths.len(), 7);
+    }
+
+    #[test]
+    fn an_entry_below_of_another_type_is_named() {
+        let (upper, lower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(upper.path().join("x"), "").unwrap();
+        std::os::unix::fs::symlink("to", lower.path().join("x")).unwrap();
+        let lower = File::open(lower.path()).unwrap();
+        let known = [lower.as_fd()];
+        assert_eq!(listed(upper.path(), Lowers::Known(&known)), "C /x (file, was symlink)\n");
+        assert_eq!(listed(upper.path(), Lowers::Unknown), "+ /x\n");
+    }
+
+    #[test]
+    fn an_upper_deeper_than_descriptors_reach_is_read() {
+        let upper = tempfile::tempdir().unwrap();
+        let deep: PathBuf = std::iter::repeat_n("d", 2_000).collect();
+        fs::create_dir_all(upper.path().join(&deep)).unwrap();
+        assert_eq!(listed(upper.path(), Lowers::Known(&[])).lines().count(), 2_000);
+    }
+
+    #[test]
+    fn a_lower_that_ends_on_the_way_hides_nothing_further() {
+        let (upper, lower) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir_all(upper.path().join("a/b")).unwrap();
+        fs::write(lower.path().join("a"), "").unwrap();
+        let lower = File::open(lower.path()).unwrap();
+        let known = [lower.as_fd()];
+        let expected = "C /a (directory, was file)\nA /a/b\n";
+        assert_eq!(listed(upper.path(), Lowers::Known(&known)), expected);
+    }
 }
