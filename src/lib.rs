@@ -12,6 +12,7 @@
 //!
 //! Imports point one way: `unit ← plan ← {run, explain, dry_run} ← cli`.
 
+pub mod changes;
 pub mod cli;
 pub mod codes;
 pub mod diagnostic;
@@ -24,4 +25,5 @@ pub mod plan;
 pub mod run;
 pub mod source;
 pub mod sys;
+pub mod tree;
 pub mod unit;

@@ -646,3 +646,107 @@ unsafe impl std::alloc::GlobalAlloc for Heap {
         self.with(|heap| unsafe { heap.realloc(pointer, layout.size(), layout.align(), size) })
     }
 }
+
+/// Names of a file's extended attributes, each ended by NUL; listxattr(2).
+/// Returns how much of the buffer they take.
+pub fn list_xattrs(path: &Path, names: &mut [u8]) -> Result<usize> {
+    let path = c_path(path)?;
+    // SAFETY: the path is NUL-terminated; pointer and length describe the buffer.
+    let length = Errno::result(unsafe {
+        libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len())
+    })?;
+    Ok(length as usize)
+}
+
+/// Value of an extended attribute, getxattr(2). Returns its length.
+pub fn get_xattr(path: &Path, name: &CStr, value: &mut [u8]) -> Result<usize> {
+    let path = c_path(path)?;
+    // SAFETY: path and name are NUL-terminated; pointer and length describe the
+    // buffer.
+    let length = Errno::result(unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    })?;
+    Ok(length as usize)
+}
+
+/// Sets an extended attribute, setxattr(2).
+pub fn set_xattr(path: &Path, name: &CStr, value: &[u8]) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: path and name are NUL-terminated; pointer and length describe the
+    // value.
+    let result = unsafe {
+        libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Removes an extended attribute, removexattr(2).
+pub fn remove_xattr(path: &Path, name: &CStr) -> Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: path and name are NUL-terminated.
+    Errno::result(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
+}
+
+/// Sets the times of last access and modification of what a descriptor refers
+/// to, an `O_PATH` one too; utimensat(2).
+pub fn set_times(file: BorrowedFd<'_>, times: [libc::timespec; 2]) -> Result<()> {
+    // SAFETY: the path is a literal; the times outlive the call.
+    let result = unsafe {
+        libc::utimensat(file.as_raw_fd(), c"".as_ptr(), times.as_ptr(), libc::AT_EMPTY_PATH)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Number of a loop device that nobody uses at this moment, made when there is
+/// none; `LOOP_CTL_GET_FREE` of loop(4).
+pub fn loop_get_free(control: BorrowedFd<'_>) -> Result<u32> {
+    const LOOP_CTL_GET_FREE: libc::c_ulong = 0x4c82;
+    // SAFETY: the request takes no argument.
+    let number =
+        Errno::result(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE as _) })?;
+    u32::try_from(number).map_err(|_| Errno::ERANGE)
+}
+
+/// Puts a part of a file behind a loop device, read-only, until its last user
+/// has closed it; `LOOP_CONFIGURE` of loop(4). No `size` means up to its end.
+pub fn loop_configure(
+    device: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    block_size: u32,
+    offset: u64,
+    size: Option<u64>,
+) -> Result<()> {
+    const LOOP_CONFIGURE: libc::c_ulong = 0x4c0a;
+    const LO_FLAGS_READ_ONLY: u32 = 1;
+    const LO_FLAGS_AUTOCLEAR: u32 = 4;
+    /// `loop_config` of `linux/loop.h` with its `loop_info64`.
+    #[repr(C)]
+    struct Configuration {
+        fd: u32,
+        block_size: u32,
+        device: [u64; 3],
+        offset: u64,
+        size: u64,
+        number: [u32; 3],
+        flags: u32,
+        names: [u8; 160],
+        init: [u64; 2],
+        reserved: [u64; 8],
+    }
+    let configuration = Configuration {
+        fd: file.as_raw_fd() as u32,
+        block_size,
+        device: [0; 3],
+        offset,
+        size: size.unwrap_or(0),
+        number: [0; 3],
+        flags: LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR,
+        names: [0; 160],
+        init: [0; 2],
+        reserved: [0; 8],
+    };
+    // SAFETY: the structure has the layout the request takes, and outlives it.
+    let result =
+        unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE as _, &raw const configuration) };
+    Errno::result(result).map(drop)
+}

@@ -10,4 +10,6 @@ mod dry_run;
 mod examples;
 mod execution;
 mod manual;
+mod overlay_changes;
 mod support;
+mod trees;
