@@ -13,6 +13,7 @@
 //! Imports point one way: `unit ← plan ← {run, explain, dry_run} ← cli`.
 
 pub mod cli;
+pub mod closure;
 pub mod codes;
 pub mod diagnostic;
 pub mod dry_run;
