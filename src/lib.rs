@@ -19,6 +19,7 @@ pub mod diagnostic;
 pub mod dry_run;
 pub mod explain;
 pub mod host;
+pub mod init_unit;
 pub mod names;
 pub mod plan;
 pub mod run;

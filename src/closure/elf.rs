@@ -159,6 +159,26 @@ pub(super) fn read(file: &File) -> Result<Image> {
     read_object(&source).map(|object| Image::Elf(Rc::new(object)))
 }
 
+/// The names in a dynamically linked file, separated by NUL; `None` where it
+/// has none.
+pub(super) fn string_table(file: &File) -> Option<Vec<u8>> {
+    const TABLE: u64 = 16 << 20;
+    let source = Source::new(file).ok()?;
+    if !source.head.starts_with(&abi::ELFMAGIC) {
+        return None;
+    }
+    let header = header(&source).ok()?;
+    let segments = segments(&source, &header).ok()?;
+    let segment = segments.iter().find(|segment| segment.p_type == abi::PT_DYNAMIC)?;
+    let length = usize::try_from(segment.p_filesz.min(DYNAMIC)).ok()?;
+    let bytes = source.exactly(segment.p_offset, length).ok()?;
+    let table = DynamicTable::new(header.endianness, header.class, &bytes);
+    let value = |tag| table.iter().find(|entry| entry.d_tag == tag).map(|entry| entry.d_val());
+    let start = file_offset(&segments, value(abi::DT_STRTAB)?)?;
+    let size = usize::try_from(value(abi::DT_STRSZ)?.min(TABLE)).ok()?;
+    source.up_to(start, size).ok()
+}
+
 /// A file with its beginning at hand.
 struct Source<'a> {
     file: &'a File,
@@ -207,13 +227,18 @@ impl<'a> Source<'a> {
     }
 }
 
-fn read_object(source: &Source<'_>) -> Result<Object> {
+fn header(source: &Source<'_>) -> Result<FileHeader<AnyEndian>> {
     let head = &source.head[..];
+    // The crate takes this much for granted.
     if head.len() < abi::EI_NIDENT {
         return Err(Fault::Malformed("its headers are cut off"));
     }
     let ident = elf::file::parse_ident::<AnyEndian>(head)?;
-    let header = FileHeader::parse_tail(ident, &head[abi::EI_NIDENT..])?;
+    Ok(FileHeader::parse_tail(ident, &head[abi::EI_NIDENT..])?)
+}
+
+fn read_object(source: &Source<'_>) -> Result<Object> {
+    let header = header(source)?;
     let format = Format {
         bits: if header.class == Class::ELF32 { 32 } else { 64 },
         little_endian: header.endianness == AnyEndian::Little,

@@ -14,6 +14,7 @@
 mod cache;
 mod elf;
 mod extras;
+pub(crate) mod inspect;
 mod script;
 mod search;
 #[cfg(test)]
