@@ -14,11 +14,13 @@
 
 pub mod changes;
 pub mod cli;
+pub mod closure;
 pub mod codes;
 pub mod diagnostic;
 pub mod dry_run;
 pub mod explain;
 pub mod host;
+pub mod init_unit;
 pub mod mountinfo;
 pub mod names;
 pub mod plan;

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod agreement;
+mod closure;
 mod diagnostics;
 mod dry_run;
 mod examples;
