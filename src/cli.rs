@@ -1,15 +1,20 @@
 //! The command line: arguments in, reports and exit statuses out.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
+use crate::changes::{self, Lowers};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::dry_run::DryRun;
 use crate::explain;
 use crate::host::{Host as _, Machine};
+use crate::init_unit::{self, Asked};
 use crate::plan::describe::{describe, summary};
 use crate::plan::step::{Origin, Step};
 use crate::plan::{self, Care, Plan};
@@ -35,6 +40,10 @@ enum Command {
     Up(Up),
     /// Report every problem of units, without launching anything
     Check(Check),
+    /// Print a unit for a command, with a root of what it needs of this host
+    Init(Init),
+    /// List what an overlay's upper directory adds, changes and deletes
+    Changes(Changes),
     /// Take back what killed launches have left
     Gc(Gc),
 }
@@ -93,6 +102,28 @@ struct Check {
 }
 
 #[derive(Debug, Args)]
+struct Init {
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Changes {
+    /// A unit whose root has an upper directory, or that directory itself
+    #[arg(value_name = "UNIT|UPPER")]
+    of: PathBuf,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Set a key over the unit
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct Gc {
     /// Say nothing but errors
     #[arg(long, short)]
@@ -132,6 +163,8 @@ pub fn main() -> i32 {
     match cli.command {
         Command::Up(up) => up.run(),
         Command::Check(check) => check.run(),
+        Command::Init(init) => init.run(),
+        Command::Changes(changes) => changes.run(),
         Command::Gc(gc) => gc.run(),
     }
 }
@@ -432,6 +465,98 @@ impl Check {
             return 2;
         }
         status
+    }
+}
+
+impl Init {
+    fn run(&self) -> i32 {
+        let directory = match std::env::current_dir() {
+            Ok(directory) => directory,
+            Err(error) => {
+                complain(&format!("the working directory: {}", unit::io_reason(&error)));
+                return 1;
+            }
+        };
+        let asked = Asked {
+            root: std::path::Path::new("/"),
+            command: &self.command,
+            directory: &directory,
+        };
+        match init_unit::unit_for(&asked) {
+            Ok(text) => print(&text),
+            Err(problems) => {
+                for problem in problems {
+                    complain(&problem.to_string());
+                }
+                1
+            }
+        }
+    }
+}
+
+impl Changes {
+    fn run(&self) -> i32 {
+        match self.list() {
+            Ok(text) => print(&text),
+            Err(message) => {
+                complain(&message);
+                1
+            }
+        }
+    }
+
+    fn list(&self) -> Result<String, String> {
+        let (upper, lower) = if self.of.is_dir() {
+            (self.of.clone(), None)
+        } else {
+            let (upper, lower) = self.overlay()?;
+            (upper, Some(lower))
+        };
+        let open = |path: &PathBuf| {
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            nix::fcntl::open(path, flags, Mode::empty())
+                .map_err(|errno| format!("`{}`: {}", path.display(), errno.desc().to_lowercase()))
+        };
+        let upper = open(&upper)?;
+        let opened = lower.iter().flatten().map(open).collect::<Result<Vec<_>, _>>()?;
+        let opened: Vec<_> = opened.iter().map(|fd| fd.as_fd()).collect();
+        let lowers = match lower {
+            Some(_) => Lowers::Known(&opened),
+            None => Lowers::Unknown,
+        };
+        let found = changes::read(upper.as_fd(), lowers, changes::Marks::Either)
+            .map_err(|error| error.to_string())?;
+        let mut text = Vec::new();
+        let written = match self.json {
+            true => changes::print_json(&found, &mut text),
+            false => changes::print(&found, &mut text),
+        };
+        written.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The directories of a unit's root: the one with the changes, and those
+    /// below.
+    fn overlay(&self) -> Result<(PathBuf, Vec<PathBuf>), String> {
+        let name = self.of.display().to_string();
+        let loaded = unit::load(&self.of, &self.set, &[]);
+        if has_error(&loaded.diagnostics) {
+            report(&loaded.diagnostics, &loaded.sources, &name);
+            return Err(format!("{name} is no unit"));
+        }
+        let kind = loaded.unit.as_ref().and_then(|unit| unit.root.kind.as_ref());
+        let (Some(unit), Some(unit::root::RootKind::Overlay(overlay))) =
+            (&loaded.unit, kind.map(|kind| &kind.value))
+        else {
+            return Err(format!("the root of {name} is no overlay"));
+        };
+        let Some(unit::root::Upper::Directory(upper)) =
+            overlay.upper.as_ref().map(|upper| &upper.value)
+        else {
+            return Err(format!("the root of {name} has no `upper` directory"));
+        };
+        let resolve = |path: &unit::value::HostPath| path.resolve(&unit.base);
+        Ok((resolve(upper), overlay.lower.iter().map(|path| resolve(&path.value)).collect()))
     }
 }
 

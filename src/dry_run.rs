@@ -106,6 +106,11 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
                 None => file_system("overlay", host),
             }
         }
+        Step::CopyTree { source, .. } => {
+            needs(matches!(host.look(source), Ok(Kind::Directory)), || {
+                format!("{} is not a directory", source.display())
+            })
+        }
         Step::MakeStageNode { .. } | Step::LinkLayer { .. } => Works,
         Step::LoopbackUp | Step::MountStage { .. } | Step::WriteContent { .. } => Works,
         Step::AttachRoot { source, .. } => match host.look(source) {

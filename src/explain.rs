@@ -18,8 +18,8 @@ use crate::names;
 use crate::plan::Plan;
 use crate::plan::describe::{describe, flag_words, limit_word, propagation_word};
 use crate::plan::step::{
-    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, RootMap, Spot, Step,
-    TimeOffsets, Undo,
+    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Owners, Propagation, RootMap,
+    Spot, Step, TimeOffsets, Undo,
 };
 use crate::source::Sources;
 
@@ -134,6 +134,13 @@ fn fragment(step: &Step) -> Fragment {
             lines.extend(owner.map(|(uid, gid)| format!("chown {uid}:{gid} {path}")));
             lines.push(format!("chmod {mode:o} {path}"));
             Run(lines)
+        }
+        Step::CopyTree { source, owners } => {
+            let keep = match owners {
+                Owners::Keep => "",
+                Owners::Caller => " --no-preserve=ownership",
+            };
+            Run(vec![format!("cp -a{keep} {} \"$root\"", quote_path(&source.join(".")))])
         }
         Step::LinkLayer { path, to } => {
             Run(vec![format!("ln -s {} {}", quote_path(to), quote_path(path))])

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::closure::{self, Closure, Problem, Request};
 use crate::mountinfo;
 use crate::plan::cgroup::Layout;
 use crate::sys;
@@ -75,6 +76,8 @@ pub trait Host {
     fn is_opaque(&self, path: &Path) -> bool;
     /// What is mounted below a directory without links, parents first.
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>>;
+    /// What has to be in a root for these programs to run.
+    fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>>;
     /// Effective uid and gid.
     fn ids(&self) -> (u32, u32);
     /// Effective capabilities.
@@ -221,6 +224,10 @@ impl Host for Machine {
             }
         }
         Ok(found.into_iter().map(|(target, fstype)| Mounted { target, fstype }).collect())
+    }
+
+    fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
+        closure::resolve(request)
     }
 
     fn ids(&self) -> (u32, u32) {

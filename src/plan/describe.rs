@@ -2,7 +2,7 @@
 //! step is spoken of: `--dry-run`, comments of `--explain`, failures.
 
 use super::step::{
-    ExpectedMount, MountFlags, Namespace, NodeKind, OpenMode, Propagation, Spot, Step,
+    ExpectedMount, MountFlags, Namespace, NodeKind, OpenMode, Owners, Propagation, Spot, Step,
 };
 use crate::names;
 
@@ -104,6 +104,13 @@ pub fn describe(step: &Step) -> String {
         }
         Step::MakeStageNode { path, kind, mode, .. } => {
             format!("make the {} {}, mode {mode:o}", kind_word(*kind), path.display())
+        }
+        Step::CopyTree { source, owners } => {
+            let owners = match owners {
+                Owners::Keep => "",
+                Owners::Caller => ", as the caller's own",
+            };
+            format!("copy the content of {} into the root{owners}", source.display())
         }
         Step::LinkLayer { path, to } => {
             format!("give {} the short name {}", to.display(), path.display())

@@ -6,6 +6,7 @@
 //! order of a launch.
 
 pub mod cgroup;
+mod closure;
 pub mod describe;
 mod files;
 pub(crate) mod mounts;

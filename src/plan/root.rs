@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::stack::{Stack, Upper};
+use super::stack::{Stack, Upper, size_option};
 use super::step::{ExpectedMount, FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
 use super::{Planner, origin, unspan};
+use crate::closure::Entry;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::names;
 use crate::source::Span;
+use crate::tree::Owners;
 use crate::unit::namespaces::Mode;
 use crate::unit::process::Network;
 use crate::unit::root::{ApiFilesystem, Propagation, RootKind, Switch};
@@ -25,7 +27,7 @@ pub(crate) const DEVICES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-const NO_SUID_DEV: MountFlags =
+pub(super) const NO_SUID_DEV: MountFlags =
     MountFlags { read_only: false, nosuid: true, nodev: true, noexec: false, noatime: false };
 const NO_SUID_DEV_EXEC: MountFlags = MountFlags { noexec: true, ..NO_SUID_DEV };
 
@@ -48,6 +50,15 @@ pub(super) enum Tree {
     Memory {
         /// Options of tmpfs.
         options: Vec<FsOption>,
+        /// What is copied into it, in order.
+        populate: Vec<PathBuf>,
+    },
+    /// Memory that files of the host are bound into.
+    Closure {
+        /// Options of tmpfs.
+        options: Vec<FsOption>,
+        /// The files.
+        entries: Vec<Entry>,
     },
     /// Directories laid over each other.
     Stack(Stack),
@@ -58,7 +69,12 @@ impl Tree {
     pub(super) fn place(&self) -> Place {
         match self {
             Self::Bound(path) => Place::Host(path.clone()),
-            Self::Memory { .. } => Place::Memory,
+            Self::Memory { populate, .. } if populate.is_empty() => Place::Memory,
+            // What is copied last replaces what was there.
+            Self::Memory { populate, .. } => {
+                Place::Layers(populate.iter().rev().cloned().collect())
+            }
+            Self::Closure { .. } => Place::Memory,
             Self::Stack(stack) => stack.place(),
         }
     }
@@ -67,7 +83,7 @@ impl Tree {
     fn is_filled_first(&self) -> bool {
         match self {
             Self::Bound(_) => false,
-            Self::Memory { .. } => true,
+            Self::Memory { .. } | Self::Closure { .. } => true,
             Self::Stack(stack) => stack.upper != Upper::Nothing,
         }
     }
@@ -87,7 +103,8 @@ impl<H: Host> Planner<'_, H> {
         let tree = match &kind.value {
             RootKind::Host => Tree::Bound("/".into()),
             RootKind::Directory(path) => Tree::Bound(self.root_directory(path, kind.span)?),
-            RootKind::Tmpfs { size, inodes, mode, populate: _ } => Tree::Memory {
+            RootKind::Tmpfs { size, inodes, mode, populate } => Tree::Memory {
+                populate: self.populate(populate)?,
                 options: vec![
                     option("mode", format!("{:o}", mode.0)),
                     option("size", size.0.to_string()),
@@ -95,6 +112,7 @@ impl<H: Host> Planner<'_, H> {
                 ],
             },
             RootKind::Overlay(overlay) => Tree::Stack(self.stack(overlay)?),
+            RootKind::Closure(closure) => self.closure(closure, kind.span)?,
         };
         if !root.ephemeral.value {
             return Some(tree);
@@ -104,6 +122,9 @@ impl<H: Host> Planner<'_, H> {
             Tree::Bound(path) => Tree::Stack(self.ephemeral(path, size)?),
             // Gone with the jail as it is.
             Tree::Memory { .. } => tree,
+            Tree::Closure { entries, .. } => {
+                Tree::Closure { options: vec![option("mode", "755"), size_option(size)], entries }
+            }
             Tree::Stack(stack) => Tree::Stack(stack.covered_by(size)),
         })
     }
@@ -140,7 +161,7 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn prepare_tree(&mut self, tree: &Tree) {
         let by = self.root_origin();
         match tree {
-            Tree::Bound(_) | Tree::Memory { .. } => {}
+            Tree::Bound(_) | Tree::Memory { .. } | Tree::Closure { .. } => {}
             Tree::Stack(stack) => self.prepare_stack(stack, by),
         }
     }
@@ -165,16 +186,35 @@ impl<H: Host> Planner<'_, H> {
         let by = self.root_origin();
         match tree {
             Tree::Bound(path) => self.attach_root(path.clone(), &at, flags, by),
-            Tree::Memory { options } => {
-                let flags = MountFlags { read_only: false, ..flags };
-                let step = Step::MountRoot { at: at.clone(), options: options.clone(), flags };
-                self.push(step, by);
-                self.view.mount(Path::new("/"), Place::Memory, false);
-                self.expect("/", Some("tmpfs"), MountFlags { read_only, ..NO_SUID_DEV }, false);
+            Tree::Memory { options, populate } => {
+                self.memory_root(tree, &at, options, by);
+                for source in populate {
+                    let owners = match self.private_user {
+                        true => Owners::Caller,
+                        false => Owners::Keep,
+                    };
+                    self.push(Step::CopyTree { source: source.clone(), owners }, by);
+                }
+            }
+            Tree::Closure { options, entries } => {
+                self.memory_root(tree, &at, options, by);
+                self.fill(entries, by);
             }
             Tree::Stack(stack) => self.stack_root(stack, state, &at, flags, by),
         }
         at
+    }
+
+    fn memory_root(&mut self, tree: &Tree, at: &Path, options: &[FsOption], by: Origin) {
+        let step = Step::MountRoot {
+            at: at.to_owned(),
+            options: options.to_vec(),
+            flags: MountFlags { read_only: false, ..NO_SUID_DEV },
+        };
+        self.push(step, by);
+        self.view.mount(Path::new("/"), tree.place(), false);
+        let read_only = self.unit.root.read_only.value;
+        self.expect("/", Some("tmpfs"), MountFlags { read_only, ..NO_SUID_DEV }, false);
     }
 
     fn attach_root(&mut self, source: PathBuf, at: &Path, flags: MountFlags, origin: Origin) {

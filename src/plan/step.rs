@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::tree::Owners;
 pub use crate::unit::mounts::MountFlags;
 pub use crate::unit::namespaces::TimeOffsets;
 pub use crate::unit::root::Propagation;
@@ -352,6 +353,13 @@ pub enum Step {
         /// Options of tmpfs.
         options: Vec<FsOption>,
     },
+    /// Copies the content of a directory into the root.
+    CopyTree {
+        /// The directory.
+        source: PathBuf,
+        /// Whether owners are kept.
+        owners: Owners,
+    },
     /// Makes a file or directory below the stage.
     MakeStageNode {
         /// Path on the stage.
@@ -610,6 +618,7 @@ impl Step {
             | Self::MountStage { .. }
             | Self::MountMemory { .. }
             | Self::MakeStageNode { .. }
+            | Self::CopyTree { .. }
             | Self::LinkLayer { .. }
             | Self::MountOverlay { .. }
             | Self::WriteContent { .. }

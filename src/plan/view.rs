@@ -91,6 +91,10 @@ impl View {
     /// Adds a file or directory that the plan makes, with its parents.
     pub fn make(&mut self, path: &Path, kind: NodeKind) {
         self.made.insert(path.as_os_str().to_owned(), Made::Node(kind));
+        self.make_parents(path);
+    }
+
+    fn make_parents(&mut self, path: &Path) {
         for parent in parents(path).skip(1) {
             if !self.made.contains_key(parent) {
                 self.made.insert(parent.to_owned(), Made::Node(NodeKind::Directory));
@@ -105,6 +109,7 @@ impl View {
 
     /// Adds a symbolic link that the plan makes.
     pub fn link(&mut self, path: &Path, to: &str) {
+        self.make_parents(path);
         self.made.insert(path.as_os_str().to_owned(), Made::Link(to.to_owned()));
     }
 

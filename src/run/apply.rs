@@ -22,6 +22,7 @@ use crate::plan::step::{
     TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
+use crate::tree;
 
 /// Result of applying a step.
 pub(super) type Applied<T = ()> = Result<T, Failed>;
@@ -245,6 +246,12 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::MakeStageNode { path, kind, mode, owner } => {
             make_stage_node(path, *kind, *mode, *owner)?;
+        }
+        Step::CopyTree { source, owners } => {
+            let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+            let from = sys::open2(source, flags, libc::RESOLVE_NO_SYMLINKS)?;
+            let options = tree::Options { owners: *owners, mounts: tree::Mounts::Cross };
+            tree::copy(from.as_fd(), cx.root()?, &options)?;
         }
         Step::LinkLayer { path, to } => unistd::symlinkat(to, AT_FDCWD, path)?,
         Step::MountOverlay { on, overlay, flags } => mount_overlay(cx, on, overlay, *flags)?,

@@ -6,6 +6,7 @@
 use nix::errno::Errno;
 
 use crate::plan::step::Step;
+use crate::tree::TreeError;
 
 /// What went wrong in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,14 @@ impl From<std::io::Error> for Failed {
             Some(errno) => Errno::from_raw(errno).into(),
             None => Self { errno: Errno::EIO, detail: Some(error.to_string()) },
         }
+    }
+}
+
+impl From<TreeError> for Failed {
+    fn from(error: TreeError) -> Self {
+        let detail = error.detail.map_or(String::new(), |detail| format!(", {detail}"));
+        let path = error.path.display();
+        Self { errno: error.errno, detail: Some(format!("`{path}` ({}){detail}", error.call)) }
     }
 }
 

@@ -59,7 +59,7 @@ pub const TABLES: &[TableKey] = &[
     table("", "Keys at the top of the file, before any table."),
     table(
         "root",
-        "The file system the jail sees as `/`. Exactly one of `path`, `host`, `tmpfs` and `lower`.",
+        "The file system the jail sees as `/`. Exactly one of `path`, `host`, `tmpfs`, `lower` and `binaries`.",
     ),
     table(
         "namespaces",
@@ -166,6 +166,34 @@ pub const KEYS: &[Key] = &[
         "size or percentage",
         "\"50%\"",
         "With `upper = \"tmpfs\"`: how much memory the changes may take, a percentage being one of the host's memory.",
+    ),
+    key(
+        "root",
+        "binaries",
+        "strings",
+        "",
+        "Programs of the host, by path or by name, with the loader, libraries and script interpreters that their files name, each bound in read-only. Nothing else of the host is in the root, and nothing is run to find out.",
+    ),
+    key(
+        "root",
+        "libraries",
+        "strings",
+        "",
+        "With `binaries`: libraries besides, by path or by the name that programs ask for, with what they need.",
+    ),
+    key(
+        "root",
+        "files",
+        "paths",
+        "",
+        "With `binaries`: files and directories of the host besides, at the same place.",
+    ),
+    key(
+        "root",
+        "with",
+        "list of \"nss\", \"ca-certificates\", \"tzdata\", \"locale\", \"terminfo\"",
+        "",
+        "With `binaries`: files that many programs open by name, for looking up names, for TLS, time zones, languages and terminals.",
     ),
     key(
         "root",

@@ -74,6 +74,19 @@ pub struct Loaded {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl Loaded {
+    /// A value as written, a list on one line and without its comments.
+    fn written(&self, node: &tree::Node) -> String {
+        match &node.value {
+            Value::Array(items) => {
+                let items: Vec<_> = items.iter().map(|item| self.written(item)).collect();
+                format!("[{}]", items.join(", "))
+            }
+            _ => self.sources.text(node.span).to_owned(),
+        }
+    }
+}
+
 /// Reads the unit at a path, or standard input for `-`, and lays the
 /// assignments of `--set` over it.
 pub fn load(path: &Path, assignments: &[String], arguments: &[String]) -> Loaded {
@@ -374,26 +387,32 @@ fn list_keys(
     for key in keys::of(table) {
         let entry = found.and_then(|found| found.get(key.name));
         let (value, span) = match entry {
-            Some(entry) => (loaded.sources.text(entry.node.span).to_owned(), Some(entry.node.span)),
+            Some(entry) => (loaded.written(&entry.node), Some(entry.node.span)),
             // Defaults of a mount's keys say nothing about the jail as a whole.
             None if key.default.is_empty() || table == "mounts" => continue,
             // Belongs to one kind of root.
-            None if table == "root"
-                && key.name == "mode"
-                && found.is_none_or(|found| found.get("tmpfs").is_none()) =>
-            {
-                continue;
-            }
+            None if table == "root" && !belongs(key.name, found) => continue,
             None => (default_in_force(table, key, found).to_owned(), None),
         };
         list.push(Effective { key: format!("{prefix}{}", key.name), value, span });
     }
 }
 
+/// Whether a default of `[root]` stands for something in a root of this kind.
+fn belongs(key: &str, root: Option<&Table>) -> bool {
+    let has = |name| root.is_some_and(|root| root.get(name).is_some());
+    match key {
+        "mode" => has("tmpfs"),
+        "upper-size" => has("upper"),
+        "ephemeral-size" => has("ephemeral"),
+        _ => true,
+    }
+}
+
 fn default_in_force<'a>(table: &str, key: &'a keys::Key, found: Option<&Table>) -> &'a str {
     let has =
         |name| table == "root" && found.is_some_and(|found: &Table| found.get(name).is_some());
-    let is_kept = has("host") || (has("lower") && !has("upper"));
+    let is_kept = has("host") || has("binaries") || (has("lower") && !has("upper"));
     if key.name == "read-only" && is_kept && !has("ephemeral") { "true" } else { key.default }
 }
 

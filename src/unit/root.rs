@@ -3,6 +3,7 @@
 use super::decode::{Context, FromNode, Reader, Setting, one_of};
 use super::tree::{Node, Value};
 use super::value::{Bytes, HostPath, JailPath, Memory, Mode, True};
+use crate::closure::Extra;
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
 
@@ -45,6 +46,28 @@ pub enum RootKind {
     },
     /// Directories laid over each other.
     Overlay(Overlay),
+    /// Programs of the host with all they need, and nothing else.
+    Closure(Closure),
+}
+
+/// Programs of the host with all they need. Paths are the same on the host and
+/// in the jail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closure {
+    /// Programs: paths, or names that are looked for in `PATH`.
+    pub binaries: Vec<Setting<String>>,
+    /// Libraries: paths, or the names that programs ask for them by.
+    pub libraries: Vec<Setting<String>>,
+    /// Files and directories, as they are.
+    pub files: Vec<Setting<JailPath>>,
+    /// Groups of files.
+    pub with: Vec<Setting<Extra>>,
+}
+
+impl FromNode for Extra {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        one_of(node, cx, &Self::TABLE)
+    }
 }
 
 impl RootKind {
@@ -52,7 +75,7 @@ impl RootKind {
     pub fn is_kept(&self) -> bool {
         match self {
             Self::Directory(_) | Self::Tmpfs { .. } => false,
-            Self::Host => true,
+            Self::Host | Self::Closure(_) => true,
             Self::Overlay(overlay) => overlay.upper.is_none(),
         }
     }
@@ -256,7 +279,7 @@ impl Root {
             [] => reader.findings().push(
                 Diagnostic::error("E0104", "the unit does not say what its root is")
                     .at_maybe(whole, "")
-                    .note("one of `path = \"/directory\"`, `host = true`, `tmpfs = \"64M\"` and `lower = [\"/directory\"]` in `[root]`"),
+                    .note("one of `path = \"/directory\"`, `host = true`, `tmpfs = \"64M\"`, `lower = [\"/directory\"]` and `binaries = [\"program\"]` in `[root]`"),
             ),
             [_] => {}
             [first, second, ..] => reader.findings().push(
@@ -267,6 +290,11 @@ impl Root {
         }
         belongs_to(reader, &["inodes", "mode", "populate"], "tmpfs");
         belongs_to(reader, &["upper", "work", "upper-size"], "lower");
+        belongs_to(reader, &["libraries", "files", "with"], "binaries");
+        let binaries = reader.get::<Vec<Setting<String>>>("binaries");
+        let libraries = reader.get::<Vec<Setting<String>>>("libraries");
+        let files = reader.get::<Vec<Setting<JailPath>>>("files");
+        let with = reader.get::<Vec<Setting<Extra>>>("with");
         let kind = path
             .map(|path| path.map(RootKind::Directory))
             .or_else(|| host.map(|host| host.map(|_| RootKind::Host)))
@@ -289,6 +317,16 @@ impl Root {
                     );
                 }
                 Some(lower.map(|lower| RootKind::Overlay(Overlay { lower, upper, work })))
+            })
+            .or_else(|| {
+                Some(binaries?.map(|binaries| {
+                    RootKind::Closure(Closure {
+                        binaries,
+                        libraries: libraries.map(|list| list.value).unwrap_or_default(),
+                        files: files.map(|list| list.value).unwrap_or_default(),
+                        with: with.map(|list| list.value).unwrap_or_default(),
+                    })
+                }))
             });
         let ephemeral = reader.get_or("ephemeral", false);
         if let (false, Some(entry)) = (ephemeral.value, reader.entry("ephemeral-size"))
@@ -324,7 +362,7 @@ impl Root {
 }
 
 /// The keys that say of which kind a root is.
-const KINDS: [&str; 4] = ["path", "host", "tmpfs", "lower"];
+const KINDS: [&str; 5] = ["path", "host", "tmpfs", "lower", "binaries"];
 
 fn read_upper(reader: &Reader<'_>, size: &Setting<Memory>) -> Option<Setting<Upper>> {
     let upper = reader.get::<HostPath>("upper");
