@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod agreement;
+mod block_images;
 mod diagnostics;
 mod dry_run;
 mod examples;
