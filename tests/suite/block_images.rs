@@ -318,7 +318,11 @@ fn many_at_once_get_a_device_each() {
     let path = make(directory.path(), Filesystem::Squashfs);
     let file = File::open(&path).unwrap();
     // What each takes the others see as free a moment before, many times over.
-    let attach_often = || (0..20).map(|_| attach(file.as_fd(), 0, None).unwrap()).last().unwrap();
+    let attach = || attach(file.as_fd(), 0, None).unwrap();
+    let attach_often = || {
+        (0..20).for_each(|_| drop(attach()));
+        attach()
+    };
     let attached: Vec<LoopDevice> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(attach_often)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
