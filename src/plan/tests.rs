@@ -13,7 +13,7 @@ use super::cgroup::{Hierarchy, Layout};
 use super::describe::describe;
 use super::step::{NodeKind, Origin, Step};
 use super::{Care, Planning, plan};
-use crate::closure::{Closure, Problem, Request};
+use crate::closure::{Closure, Entry, Problem, Request, Wanted, What};
 use crate::diagnostic::Severity;
 use crate::host::{Attributes, Host, Kind, Mounted};
 use crate::names;
@@ -272,8 +272,22 @@ impl Host for Table {
         Ok(self.mounts.iter().filter(below).cloned().collect())
     }
 
-    fn closure(&self, _: &Request<'_>) -> Result<Closure, Vec<Problem>> {
-        Ok(Closure { entries: Vec::new(), warnings: Vec::new() })
+    /// Everything asked for, as a file of its own.
+    fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
+        let names = request.binaries.iter().chain(request.libraries).map(String::as_str);
+        let extras = request.with.iter().map(|extra| extra.name());
+        let mut entries: Vec<_> = names
+            .chain(extras)
+            .map(|name| Path::new("/usr/bin").join(name))
+            .chain(request.files.iter().cloned())
+            .map(|path| Entry {
+                what: What::File { source: path.clone() },
+                path,
+                wanted_by: Wanted::Request,
+            })
+            .collect();
+        entries.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(Closure { entries, warnings: Vec::new() })
     }
 
     fn ids(&self) -> (u32, u32) {
@@ -1677,6 +1691,23 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
         ("root", "tmpfs") => ("\"4M\"", ""),
         ("root", "inodes") => ("99", "root.tmpfs = \"1M\"\n"),
         ("root", "mode") => ("\"700\"", "root.tmpfs = \"1M\"\n"),
+        ("root", "populate") => ("[\"/srv/web\"]", "root.tmpfs = \"1M\"\n"),
+        ("root", "lower") => ("[\"/srv/web\"]", ""),
+        ("root", "upper") => ("\"tmpfs\"", "root.lower = [\"/srv/web\"]\n"),
+        ("root", "work") => {
+            ("\"/etc\"", "root.upper = \"/units\"\nroot.lower = [\"/srv/web\"]\n")
+        }
+        ("root", "upper-size") => {
+            ("\"1M\"", "root.upper = \"tmpfs\"\nroot.lower = [\"/srv/web\"]\n")
+        }
+        ("root", "binaries") => ("[\"true\"]", ""),
+        ("root", "libraries") => ("[\"libm.so.6\"]", "root.binaries = [\"true\"]\n"),
+        ("root", "files") => ("[\"/etc\"]", "root.binaries = [\"true\"]\n"),
+        ("root", "with") => ("[\"nss\"]", "root.binaries = [\"true\"]\n"),
+        ("root", "ephemeral") => ("true", root),
+        ("root", "ephemeral-size") => {
+            ("\"1M\"", "root.ephemeral = true\nroot.path = \"/srv/web\"\n")
+        }
         ("root", "read-only") => ("true", root),
         ("root", "switch") => ("\"chroot\"", root),
         ("root", "api-filesystems") => ("[\"/proc\"]", root),
@@ -1821,6 +1852,12 @@ fn every_default_that_is_documented_can_be_written_and_changes_nothing() {
                 continue;
             }
             let base = match &*dotted {
+                "root.upper-size" => {
+                    "root.upper = \"tmpfs\"\nroot.lower = [\"/srv/web\"]\nprocess.command = [\"true\"]\n"
+                }
+                "root.ephemeral-size" => {
+                    "root.ephemeral = true\nroot.path = \"/srv/web\"\nprocess.command = [\"true\"]\n"
+                }
                 "root.mode" => "root.tmpfs = \"1M\"\nprocess.command = [\"/x\"]\n",
                 "limits.cpu-burst" => {
                     "limits.cpu = 1\nroot.path = \"/srv/web\"\nprocess.command = [\"true\"]\n"
