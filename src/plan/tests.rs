@@ -1694,9 +1694,7 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
         ("root", "populate") => ("[\"/srv/web\"]", "root.tmpfs = \"1M\"\n"),
         ("root", "lower") => ("[\"/srv/web\"]", ""),
         ("root", "upper") => ("\"tmpfs\"", "root.lower = [\"/srv/web\"]\n"),
-        ("root", "work") => {
-            ("\"/etc\"", "root.upper = \"/units\"\nroot.lower = [\"/srv/web\"]\n")
-        }
+        ("root", "work") => ("\"/etc\"", "root.upper = \"/units\"\nroot.lower = [\"/srv/web\"]\n"),
         ("root", "upper-size") => {
             ("\"1M\"", "root.upper = \"tmpfs\"\nroot.lower = [\"/srv/web\"]\n")
         }
