@@ -18,6 +18,7 @@ pub mod diagnostic;
 pub mod dry_run;
 pub mod explain;
 pub mod host;
+pub mod image;
 pub mod names;
 pub mod plan;
 pub mod run;
