@@ -388,6 +388,16 @@ pub fn copy_window_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> 
         .map(drop)
 }
 
+/// Columns of a terminal.
+pub fn columns(terminal: BorrowedFd<'_>) -> Result<u16> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the structure outlives the call.
+    Errno::result(unsafe {
+        libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ as _, &raw mut size)
+    })?;
+    Ok(size.ws_col)
+}
+
 /// Borrows a descriptor by number: one of the standard three, or one that the
 /// caller of the program passed.
 pub fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>> {

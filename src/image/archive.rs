@@ -37,6 +37,15 @@ pub(super) struct Archive {
     members: HashMap<String, Member>,
 }
 
+/// A member as it is written.
+struct Found {
+    kind: tar::EntryType,
+    name: Vec<u8>,
+    link: Vec<u8>,
+    offset: u64,
+    size: u64,
+}
+
 /// What extension headers say about the member that follows them.
 #[derive(Debug, Default)]
 struct Extension {
@@ -49,45 +58,80 @@ impl Archive {
     /// Reads every header of an archive that is a file of its own.
     pub(super) fn scan(file: &File, blob: Blob) -> Result<Self, ImageError> {
         let mut archive = Self { blob, members: HashMap::new() };
-        let mut extension = Extension::default();
         let mut position = 0;
-        while let Some(header) = archive.header(file, position)? {
-            let data = position + BLOCK;
-            let size = match extension.size {
+        while let Some((member, next)) = archive.next(file, position)? {
+            archive.add(member)?;
+            position = next;
+        }
+        Ok(archive)
+    }
+
+    /// Whether an archive begins as those of images do. Every tool that writes
+    /// one puts in it what is named below and nothing else.
+    pub(super) fn is_image(file: &File, blob: Blob) -> Result<bool, ImageError> {
+        let archive = Self { blob, members: HashMap::new() };
+        let Some((first, _)) = archive.next(file, 0)? else { return Ok(false) };
+        let top = within("", &first.name).unwrap_or_default();
+        let top = top.split('/').next().unwrap_or_default();
+        let stem = top.split('.').next().unwrap_or_default();
+        let is_digest = stem.len() == 64 && stem.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let known = ["blobs", "index.json", "manifest.json", "oci-layout", "repositories"];
+        Ok(is_digest || known.contains(&top))
+    }
+
+    /// The member at a position, and the position of the one behind it; `None`
+    /// at the end of the archive.
+    fn next(&self, file: &File, from: u64) -> Result<Option<(Found, u64)>, ImageError> {
+        let mut extension = Extension::default();
+        let mut position = from;
+        while let Some(header) = self.header(file, position)? {
+            let offset = position + BLOCK;
+            let kind = header.entry_type();
+            let is_extension = matches!(
+                kind,
+                tar::EntryType::GNULongName
+                    | tar::EntryType::GNULongLink
+                    | tar::EntryType::XHeader
+                    | tar::EntryType::XGlobalHeader
+            );
+            let size = match extension.size.filter(|_| !is_extension) {
                 Some(size) => size,
                 None => header
                     .entry_size()
-                    .map_err(|_| archive.invalid(format!("size of the header at {position}")))?,
+                    .map_err(|_| self.invalid(format!("no size in the header at {position}")))?,
             };
-            let padded = size.checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX);
-            let end = data.checked_add(padded).unwrap_or(u64::MAX);
             // The padding of the last member may be missing.
-            if data.saturating_add(size) > archive.blob.size {
-                return Err(archive.cut_short());
+            if offset.checked_add(size).is_none_or(|end| end > self.blob.size) {
+                return Err(self.cut_short());
             }
-            match header.entry_type() {
+            position = offset + size.next_multiple_of(BLOCK);
+            match kind {
                 tar::EntryType::GNULongName => {
-                    extension.name = Some(archive.text(file, data, size)?);
+                    extension.name = Some(self.text(file, offset, size)?);
                 }
                 tar::EntryType::GNULongLink => {
-                    extension.link = Some(archive.text(file, data, size)?);
+                    extension.link = Some(self.text(file, offset, size)?);
                 }
-                tar::EntryType::XHeader => archive.extend(file, data, size, &mut extension)?,
+                tar::EntryType::XHeader => self.extend(file, offset, size, &mut extension)?,
                 tar::EntryType::XGlobalHeader => {
                     let mut global = Extension::default();
-                    archive.extend(file, data, size, &mut global)?;
+                    self.extend(file, offset, size, &mut global)?;
                     if global.name.is_some() || global.link.is_some() || global.size.is_some() {
-                        return Err(archive
-                            .invalid("a global header that names members or sizes".to_owned()));
+                        return Err(
+                            self.invalid("a global header that names members or sizes".to_owned())
+                        );
                     }
                 }
                 kind => {
-                    archive.member(kind, &header, std::mem::take(&mut extension), data, size)?;
+                    let name = extension.name.unwrap_or_else(|| header.path_bytes().into_owned());
+                    let link =
+                        extension.link.or_else(|| Some(header.link_name_bytes()?.into_owned()));
+                    let link = link.unwrap_or_default();
+                    return Ok(Some((Found { kind, name, link, offset, size }, position)));
                 }
             }
-            position = end;
         }
-        Ok(archive)
+        Ok(None)
     }
 
     /// The header at a position; `None` at the end of the archive.
@@ -122,47 +166,30 @@ impl Archive {
         })
     }
 
-    fn member(
-        &mut self,
-        kind: tar::EntryType,
-        header: &tar::Header,
-        extension: Extension,
-        offset: u64,
-        size: u64,
-    ) -> Result<(), ImageError> {
-        let written = extension.name.unwrap_or_else(|| header.path_bytes().into_owned());
-        let Some(name) = within("", &written) else {
-            let name = String::from_utf8_lossy(&written);
+    fn add(&mut self, found: Found) -> Result<(), ImageError> {
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).escape_debug().to_string();
+        let Some(name) = within("", &found.name) else {
+            let name = lossy(&found.name);
             return Err(self.invalid(format!("member `{name}` with a name that leads outside")));
         };
-        let target = || {
-            let bytes = extension.link.or_else(|| Some(header.link_name_bytes()?.into_owned()));
-            bytes.unwrap_or_default()
-        };
-        let member = match kind {
-            tar::EntryType::Directory => return Ok(()),
-            tar::EntryType::Regular | tar::EntryType::Continuous => Member::File { offset, size },
-            tar::EntryType::Symlink | tar::EntryType::Link => {
-                let target = target();
-                let from = match kind {
-                    tar::EntryType::Symlink => name.rsplit_once('/').map_or("", |(up, _)| up),
-                    _ => "",
-                };
-                match within(from, &target) {
-                    Some(target) => Member::Link(target),
-                    None => {
-                        let target = String::from_utf8_lossy(&target);
-                        return Err(self.invalid(format!(
-                            "member `{name}` links to `{target}`, which is outside"
-                        )));
-                    }
-                }
+        let link = |from: &str| match within(from, &found.link) {
+            Some(target) => Ok(Member::Link(target)),
+            None => {
+                let target = lossy(&found.link);
+                Err(self.invalid(format!("member `{name}` links to `{target}`, which is outside")))
             }
+        };
+        let member = match found.kind {
+            tar::EntryType::Directory => return Ok(()),
+            tar::EntryType::Regular | tar::EntryType::Continuous => {
+                Member::File { offset: found.offset, size: found.size }
+            }
+            tar::EntryType::Symlink => link(name.rsplit_once('/').map_or("", |(up, _)| up))?,
+            tar::EntryType::Link => link("")?,
             kind => {
-                let kind = char::from(kind.as_byte());
+                let kind = char::from(kind.as_byte()).escape_default();
                 return Err(self.invalid(format!(
-                    "member `{name}` of type `{}`, expected files, directories and links",
-                    kind.escape_default()
+                    "member `{name}` of type `{kind}`, expected files, directories and links"
                 )));
             }
         };
@@ -194,9 +221,10 @@ impl Archive {
                 b"linkpath" => extension.link = Some(value.to_owned()),
                 b"size" => {
                     let size = record.value().ok().and_then(|text| text.parse().ok());
-                    extension.size = Some(
-                        size.ok_or_else(|| self.invalid(format!("malformed PAX size at {data}")))?,
-                    );
+                    extension.size =
+                        Some(size.ok_or_else(|| {
+                            self.invalid(format!("malformed PAX size at {data}"))
+                        })?);
                 }
                 key if key.starts_with(b"GNU.sparse.") => {
                     return Err(self.invalid("a sparse member, expected plain files".to_owned()));

@@ -69,8 +69,7 @@ impl ImageError {
 /// Names in backticks, a few of them: an index may hold thousands.
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 20;
-    let mut text: Vec<String> =
-        names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let mut text: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     if names.len() > SHOWN {
         text.push(format!("{} more", names.len() - SHOWN));
     }

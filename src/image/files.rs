@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::compress::Compression;
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 use crate::sys;
@@ -90,7 +91,7 @@ pub(super) enum Opened {
 
 /// Opens a source: a directory, or a regular file.
 pub(super) fn open(path: &Path) -> Result<Opened, ImageError> {
-    let inner = || {
+    let inner = || -> io::Result<_> {
         let (found, real) = look(None, path, 0)?;
         if std::fs::metadata(link_to(&found))?.is_dir() {
             return Ok(Opened::Directory(found, real));
@@ -105,9 +106,19 @@ pub(super) fn open(path: &Path) -> Result<Opened, ImageError> {
 /// The first bytes of a file, at most as many as asked for.
 pub(super) fn head(file: &File, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let end = length;
-    Section { file: file.try_clone()?, at: 0, end }.read_to_end(&mut bytes)?;
+    Section { file: file.try_clone()?, at: 0, end: length }.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What a file that begins so is compressed with.
+pub(super) fn compression(head: &[u8]) -> Option<Compression> {
+    match head {
+        [0x1f, 0x8b, ..] => Some(Compression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Compression::Zstd),
+        // A frame to be skipped, of which a zstd file may begin with any number.
+        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
+        _ => None,
+    }
 }
 
 /// The digest of a file.

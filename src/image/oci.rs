@@ -169,7 +169,8 @@ pub struct Layer {
 }
 
 /// The name of an image or an unpacked layer in the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Key {
     /// An image by its digest; a layer of an image by its diff id.
     Digest(Digest),
@@ -200,6 +201,20 @@ impl fmt::Display for Key {
                 write!(f, "{}-tar{strip_components}", file.hex())
             }
         }
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -328,7 +343,7 @@ struct Saved {
 }
 
 /// What a descriptor can point to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Document {
     Index,
     Manifest,
@@ -424,7 +439,7 @@ pub fn read_image(path: &Path, reference: Option<&str>, platform: &Platform) -> 
 /// A compressed archive has no place where a layer could be read.
 fn refuse_compressed(file: &std::fs::File, path: &Path) -> Result<()> {
     let head = files::head(file, 6).map_err(|error| ImageError::read(path, error))?;
-    let tool = match Compression::of(&head) {
+    let tool = match files::compression(&head) {
         Some(Compression::Gzip) => "gunzip",
         Some(Compression::Zstd) => "unzstd",
         _ if head == *b"\xfd7zXZ\0" => "unxz",
@@ -451,7 +466,7 @@ pub fn read_tar(path: &Path, sha256: Option<Digest>, strip_components: u32) -> R
             "compressed in a way that is not read, expected gzip, zstd or nothing",
         ));
     }
-    let compression = Compression::of(&head).unwrap_or(Compression::None);
+    let compression = files::compression(&head).unwrap_or(Compression::None);
     let digest = match sha256 {
         Some(digest) => digest,
         None => files::digest(&file).map_err(fail)?,
@@ -505,7 +520,10 @@ impl Files {
 fn decode<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T> {
     // The error quotes what it found, and that may be anything.
     serde_json::from_slice(bytes).map_err(|error| {
-        ImageError::invalid(place, error.to_string().escape_debug().to_string().replace("\\\"", "\""))
+        ImageError::invalid(
+            place,
+            error.to_string().escape_debug().to_string().replace("\\\"", "\""),
+        )
     })
 }
 
@@ -764,7 +782,7 @@ impl Reader<'_> {
                     diff_id: Some(diff_id),
                     // Elsewhere the names are those of legacy images.
                     digest: named_digest(name).filter(|_| name.starts_with("blobs/")),
-                    compression: Compression::of(&blob.head(6)?).unwrap_or(Compression::None),
+                    compression: files::compression(&blob.head(6)?).unwrap_or(Compression::None),
                     blob,
                 })
             })
@@ -899,9 +917,7 @@ impl Descriptor {
     }
 
     fn digest(&self, place: &str) -> Result<Digest> {
-        self.digest
-            .parse()
-            .map_err(|error| ImageError::invalid(place, format!("{error}")))
+        self.digest.parse().map_err(|error| ImageError::invalid(place, format!("{error}")))
     }
 
     /// How a layer is compressed.
@@ -965,7 +981,9 @@ impl ConfigDocument {
         }
         diff_ids
             .iter()
-            .map(|text| text.parse().map_err(|error| ImageError::invalid(place, format!("{error}"))))
+            .map(|text| {
+                text.parse().map_err(|error| ImageError::invalid(place, format!("{error}")))
+            })
             .collect()
     }
 }
