@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::files::shown;
-use super::oci::Platform;
+use super::source::Platform;
 use crate::unit::io_reason;
 
 /// Why an image cannot be read.

@@ -7,135 +7,31 @@
 //! is, and must agree, so that no two readers see two images in one file
 //! (CVE-2021-41190).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::archive::Archive;
 use super::compress::Compression;
 use super::digest::Digest;
+use super::documents::{
+    ConfigDocument, DOCUMENT, Descriptor, Document, Index, LayoutDocument, Manifest, Saved, decode,
+    document, familiar, named_digest,
+};
 use super::error::ImageError;
 use super::files::{self, Blob, Identity, Opened, shown};
+use super::source::{Platform, Source, platform_text};
 
 type Result<T> = std::result::Result<T, ImageError>;
-
-/// Largest document that is read into memory, in bytes; what registries allow.
-pub const DOCUMENT: u64 = 4 << 20;
 
 /// Most indexes between `index.json` and a manifest.
 pub const DEPTH: usize = 8;
 
 /// Most documents read while one image is looked for.
 const DOCUMENTS: usize = 1000;
-
-/// Most layers of an image; overlayfs stacks no more (`OVL_MAX_STACK`).
-pub const LAYERS: usize = 500;
-
-/// What the user asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub enum Source {
-    /// An image.
-    Image {
-        /// A layout's directory, or an archive; absolute.
-        path: PathBuf,
-        /// Which of its images.
-        reference: Option<String>,
-        /// For what machine.
-        platform: Platform,
-    },
-    /// A plain archive of a root.
-    Tar {
-        /// The archive; absolute.
-        path: PathBuf,
-        /// What it must be.
-        sha256: Option<Digest>,
-        /// Leading components taken off every name.
-        strip_components: u32,
-    },
-}
-
-impl Source {
-    /// The file or directory.
-    pub fn path(&self) -> &Path {
-        match self {
-            Self::Image { path, .. } | Self::Tar { path, .. } => path,
-        }
-    }
-}
-
-/// The way a unit writes it.
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path().to_string_lossy())?;
-        match self {
-            Self::Image { reference: Some(reference), .. } => write!(f, ":{reference}"),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Operating system and processor of an image; the system is always Linux.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Platform {
-    /// `GOARCH`, such as `amd64`.
-    pub architecture: String,
-    /// Such as `v8`.
-    pub variant: Option<String>,
-}
-
-impl Platform {
-    /// Of this machine.
-    pub fn host() -> Self {
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", None),
-            "x86" => ("386", None),
-            "aarch64" => ("arm64", Some("v8")),
-            "arm" => ("arm", Some("v7")),
-            "powerpc64" if cfg!(target_endian = "little") => ("ppc64le", None),
-            "loongarch64" => ("loong64", None),
-            // riscv64 and s390x have one name everywhere.
-            same => (same, None),
-        };
-        Self { architecture: architecture.to_owned(), variant: variant.map(str::to_owned) }
-    }
-
-    /// How well an image for another platform serves this one, the smaller the
-    /// better; `None` when not at all.
-    fn rank(&self, os: &str, architecture: &str, variant: Option<&str>) -> Option<u32> {
-        if os != "linux" || architecture != self.architecture {
-            return None;
-        }
-        let number = |variant: &str| variant.strip_prefix('v')?.parse::<u32>().ok();
-        match (self.variant.as_deref(), variant.filter(|variant| !variant.is_empty())) {
-            (wanted, found) if wanted == found => Some(0),
-            (_, None) => Some(1),
-            // arm runs what was built for its ancestors.
-            (Some(wanted), Some(found)) => {
-                let (wanted, found) = (number(wanted)?, number(found)?);
-                (found < wanted).then_some(1 + wanted - found)
-            }
-            // amd64 levels: the first is what every machine has.
-            (None, Some(found)) => (number(found)? == 1).then_some(2),
-        }
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&platform_text("linux", &self.architecture, self.variant.as_deref()))
-    }
-}
-
-fn platform_text(os: &str, architecture: &str, variant: Option<&str>) -> String {
-    let variant = variant.filter(|variant| !variant.is_empty());
-    [Some(os), Some(architecture), variant].into_iter().flatten().collect::<Vec<_>>().join("/")
-}
 
 /// An image that has been read; its layers have only been seen to be there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,139 +152,6 @@ pub struct Config {
     pub user: Option<String>,
     /// A signal's name or number.
     pub stop_signal: Option<String>,
-}
-
-/// `index.json`, or an index below it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Index {
-    schema_version: u32,
-    media_type: Option<String>,
-    manifests: Option<Vec<Descriptor>>,
-    config: Option<IgnoredAny>,
-    layers: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Manifest {
-    schema_version: u32,
-    media_type: Option<String>,
-    config: Descriptor,
-    layers: Option<Vec<Descriptor>>,
-    manifests: Option<IgnoredAny>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Descriptor {
-    media_type: String,
-    digest: String,
-    size: u64,
-    urls: Option<Vec<String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    platform: Option<PlatformDocument>,
-}
-
-#[derive(Clone, Deserialize)]
-struct PlatformDocument {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    variant: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct LayoutDocument {
-    #[serde(rename = "imageLayoutVersion")]
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct ConfigDocument {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    variant: Option<String>,
-    rootfs: Rootfs,
-    config: Option<ConfigSection>,
-}
-
-#[derive(Deserialize)]
-struct Rootfs {
-    r#type: String,
-    diff_ids: Option<Vec<String>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ConfigSection {
-    env: Option<Vec<String>>,
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    working_dir: Option<String>,
-    user: Option<String>,
-    stop_signal: Option<String>,
-}
-
-/// An entry of a docker-archive's `manifest.json`.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
-    repo_tags: Option<Vec<String>>,
-    layers: Option<Vec<String>>,
-}
-
-/// What a descriptor can point to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Document {
-    Index,
-    Manifest,
-    Config,
-}
-
-const MEDIA_TYPES: [(&str, Document); 6] = [
-    ("application/vnd.oci.image.index.v1+json", Document::Index),
-    ("application/vnd.docker.distribution.manifest.list.v2+json", Document::Index),
-    ("application/vnd.oci.image.manifest.v1+json", Document::Manifest),
-    ("application/vnd.docker.distribution.manifest.v2+json", Document::Manifest),
-    ("application/vnd.oci.image.config.v1+json", Document::Config),
-    ("application/vnd.docker.container.image.v1+json", Document::Config),
-];
-
-const LAYER_TYPES: [(&str, Compression); 9] = [
-    ("application/vnd.oci.image.layer.v1.tar", Compression::None),
-    ("application/vnd.oci.image.layer.v1.tar+gzip", Compression::Gzip),
-    ("application/vnd.oci.image.layer.v1.tar+zstd", Compression::Zstd),
-    ("application/vnd.oci.image.layer.nondistributable.v1.tar", Compression::None),
-    ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Compression::Gzip),
-    ("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd", Compression::Zstd),
-    ("application/vnd.docker.image.rootfs.diff.tar", Compression::None),
-    ("application/vnd.docker.image.rootfs.diff.tar.gzip", Compression::Gzip),
-    ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Compression::Gzip),
-];
-
-fn document(media_type: &str) -> Option<Document> {
-    MEDIA_TYPES.iter().find(|(name, _)| *name == media_type).map(|(_, document)| *document)
-}
-
-/// Splits `PATH[:REFERENCE]`. Both parts may hold colons: a path that exists
-/// as a whole has no reference, and otherwise the longest path that exists
-/// wins.
-pub fn split_reference(text: &str, exists: impl Fn(&Path) -> bool) -> (PathBuf, Option<String>) {
-    if exists(Path::new(text)) {
-        return (text.into(), None);
-    }
-    let splits = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
-    for (path, reference) in splits {
-        if !reference.is_empty() && exists(Path::new(path)) {
-            return (path.into(), Some(reference.to_owned()));
-        }
-    }
-    (text.into(), None)
 }
 
 /// Reads what a source is.
@@ -515,16 +278,6 @@ impl Files {
         }
         blob.head(blob.size)
     }
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T> {
-    // The error quotes what it found, and that may be anything.
-    serde_json::from_slice(bytes).map_err(|error| {
-        ImageError::invalid(
-            place,
-            error.to_string().escape_debug().to_string().replace("\\\"", "\""),
-        )
-    })
 }
 
 /// A source with what is asked of it.
@@ -825,167 +578,6 @@ struct Leaves {
     manifests: Vec<Descriptor>,
     /// Media types of what is no image.
     others: Vec<String>,
-}
-
-/// Refuses a document of another schema, or that says it is something else
-/// than what led to it.
-fn check_type(
-    place: &str,
-    schema_version: u32,
-    media_type: Option<&str>,
-    expected: Option<&str>,
-    kind: Document,
-) -> Result<()> {
-    if schema_version != 2 {
-        return Err(ImageError::unsupported(
-            place,
-            format!("schema version {schema_version}, expected 2"),
-        ));
-    }
-    let problem = match (media_type, expected) {
-        (Some(found), Some(expected)) if found != expected => {
-            format!("says it is `{}`, expected `{expected}`", found.escape_debug())
-        }
-        (Some(found), None) if document(found) != Some(kind) => {
-            format!("says it is `{}`, expected an index", found.escape_debug())
-        }
-        _ => return Ok(()),
-    };
-    Err(ImageError::invalid(place, problem))
-}
-
-impl Index {
-    fn entries(self, place: &str, expected: Option<&str>) -> Result<Vec<Descriptor>> {
-        let media_type = self.media_type.as_deref();
-        check_type(place, self.schema_version, media_type, expected, Document::Index)?;
-        if self.config.is_some() || self.layers.is_some() {
-            return Err(ImageError::invalid(place, "an index that is a manifest too"));
-        }
-        Ok(self.manifests.unwrap_or_default())
-    }
-}
-
-impl Manifest {
-    /// Its layers.
-    fn check(&self, place: &str, expected: &str) -> Result<&[Descriptor]> {
-        let media_type = self.media_type.as_deref();
-        check_type(place, self.schema_version, media_type, Some(expected), Document::Manifest)?;
-        if self.manifests.is_some() {
-            return Err(ImageError::invalid(place, "a manifest that is an index too"));
-        }
-        if document(&self.config.media_type) != Some(Document::Config) {
-            return Err(ImageError::unsupported(
-                place,
-                format!("an artifact, no image: `{}`", self.config.media_type.escape_debug()),
-            ));
-        }
-        Ok(self.layers.as_deref().unwrap_or_default())
-    }
-}
-
-impl Descriptor {
-    fn annotation(&self, name: &str) -> Option<&str> {
-        let value = self.annotations.as_ref()?.get(name)?;
-        (!value.is_empty()).then_some(value)
-    }
-
-    /// The name that containerd and docker give; the OCI one is only the tag then.
-    fn full_name(&self) -> Option<&str> {
-        self.annotation("io.containerd.image.name")
-    }
-
-    fn name(&self) -> Option<&str> {
-        self.full_name().or_else(|| self.annotation("org.opencontainers.image.ref.name"))
-    }
-
-    /// What to ask for it by.
-    fn handle(&self) -> &str {
-        self.name().unwrap_or(&self.digest)
-    }
-
-    fn is_called(&self, wanted: &str) -> bool {
-        self.annotation("org.opencontainers.image.ref.name") == Some(wanted)
-            || self.full_name().is_some_and(|name| familiar(name) == familiar(wanted))
-            || self.digest == wanted
-    }
-
-    fn platform_text(&self) -> Option<String> {
-        let found = self.platform.as_ref()?;
-        // What build tools attach to images has no platform, and says so.
-        (found.os != "unknown")
-            .then(|| platform_text(&found.os, &found.architecture, found.variant.as_deref()))
-    }
-
-    fn digest(&self, place: &str) -> Result<Digest> {
-        self.digest.parse().map_err(|error| ImageError::invalid(place, format!("{error}")))
-    }
-
-    /// How a layer is compressed.
-    fn compression(&self, place: &str) -> Result<Compression> {
-        let name = self.media_type.as_str();
-        if let Some((_, compression)) = LAYER_TYPES.iter().find(|(known, _)| *known == name) {
-            return Ok(*compression);
-        }
-        let what = if name.ends_with("+encrypted") { "encrypted" } else { "unknown" };
-        Err(ImageError::unsupported(
-            place,
-            format!("a layer of an {what} type: `{}`", name.escape_debug()),
-        ))
-    }
-}
-
-impl Saved {
-    fn tags(&self) -> &[String] {
-        self.repo_tags.as_deref().unwrap_or_default()
-    }
-}
-
-/// A name without what docker leaves out, and with the tag it adds.
-fn familiar(name: &str) -> String {
-    let short = name.strip_prefix("docker.io/").unwrap_or(name);
-    let short = short.strip_prefix("library/").unwrap_or(short);
-    let last = short.rsplit('/').next().unwrap_or(short);
-    if last.contains([':', '@']) { short.to_owned() } else { format!("{short}:latest") }
-}
-
-/// The digest that the name of a file in a docker-archive says: `<hex>.json`,
-/// or `blobs/sha256/<hex>`.
-fn named_digest(name: &str) -> Option<Digest> {
-    let last = name.rsplit('/').next()?;
-    let hex = last.strip_suffix(".json").unwrap_or(last);
-    format!("sha256:{hex}").parse().ok()
-}
-
-impl ConfigDocument {
-    /// The digests of as many uncompressed layers.
-    fn diff_ids(&self, layers: usize, place: &str) -> Result<Vec<Digest>> {
-        if self.rootfs.r#type != "layers" {
-            let found = self.rootfs.r#type.escape_debug();
-            return Err(ImageError::unsupported(
-                place,
-                format!("a root of type `{found}`, expected `layers`"),
-            ));
-        }
-        let diff_ids = self.rootfs.diff_ids.as_deref().unwrap_or_default();
-        if diff_ids.len() != layers {
-            return Err(ImageError::invalid(
-                place,
-                format!("{} diff ids, expected one for each of {layers} layers", diff_ids.len()),
-            ));
-        }
-        if layers > LAYERS {
-            return Err(ImageError::unsupported(
-                place,
-                format!("{layers} layers, expected at most {LAYERS}"),
-            ));
-        }
-        diff_ids
-            .iter()
-            .map(|text| {
-                text.parse().map_err(|error| ImageError::invalid(place, format!("{error}")))
-            })
-            .collect()
-    }
 }
 
 impl Config {

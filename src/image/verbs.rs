@@ -9,8 +9,9 @@ use super::digest::Digest;
 use super::error::ImageError;
 use super::files::{self, Opened};
 use super::layer::{Limit, Limits};
-use super::oci::{self, Platform, Source, split_reference};
+use super::oci;
 use super::progress::{Progress, size};
+use super::source::{Platform, Source, split_reference};
 use super::store::{self, Listed, Removed, Store, StoreError, Unwanted};
 
 /// What is to be imported, as it is written on the command line.
@@ -111,13 +112,10 @@ pub fn import(
     options.limits = limited(&wanted.limits);
     let imported = store::import(store, &source, &image, &options, progress)?;
     let bytes: u64 = imported.layers.iter().map(|info| info.bytes).sum();
-    let layers = match imported.layers.len() {
-        1 => "1 layer".to_owned(),
-        count => format!("{count} layers"),
-    };
     let mut lines = vec![format!(
-        "{source}: stored as {}: {layers}, {} unpacked here, {}",
+        "{source}: stored as {}: {}, {} new, {}",
         imported.key.digest(),
+        counted(imported.layers.len(), "layer"),
         imported.unpacked,
         size(bytes)
     )];
@@ -189,19 +187,24 @@ pub fn collect(
     Ok(said(&store.collect(unwanted, progress)?))
 }
 
+fn counted(count: usize, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {one}s"),
+    }
+}
+
 fn said(removed: &Removed) -> Vec<String> {
     let mut lines: Vec<String> =
         removed.images.iter().map(|name| format!("{name}: removed")).collect();
     lines.extend(removed.in_use.iter().map(|name| format!("{name}: kept, a jail runs from it")));
-    let count = |count: usize, one: &str| match count {
-        1 => format!("1 {one}"),
-        count => format!("{count} {one}s"),
-    };
     if removed.leftovers > 0 {
-        lines.push(format!("{} of killed imports removed", count(removed.leftovers, "remain")));
+        let leftovers = counted(removed.leftovers, "half-made layer");
+        lines.push(format!("{leftovers} removed"));
     }
     if removed.layers > 0 {
-        lines.push(format!("{} removed, {}", count(removed.layers, "layer"), size(removed.bytes)));
+        let layers = counted(removed.layers, "layer");
+        lines.push(format!("{layers} removed, {}", size(removed.bytes)));
     }
     if lines.is_empty() {
         lines.push("nothing to remove".to_owned());
