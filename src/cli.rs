@@ -77,7 +77,7 @@ struct ImageImport {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     strip_components: u32,
 
-    /// Change a limit: bytes, ratio, entries, path or depth
+    /// Change a limit: bytes, ratio, entries, path, depth or memory
     #[arg(long, value_name = "NAME=NUMBER", value_parser = verbs::limit)]
     limit: Vec<(Limit, u64)>,
 

@@ -1,6 +1,7 @@
 //! Finding and opening files that may be hostile: only regular files are ever
 //! opened for reading, for to open a device or a FIFO can act or block.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -9,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::compress::Compression;
 use super::digest::{Digest, Hasher};
 use super::error::ImageError;
 use crate::sys;
@@ -106,19 +106,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, ImageError> {
 /// The first bytes of a file, at most as many as asked for.
 pub(super) fn head(file: &File, length: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    Section { file: file.try_clone()?, at: 0, end: length }.read_to_end(&mut bytes)?;
+    Section::new(file, 0, length).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// What a file that begins so is compressed with.
-pub(super) fn compression(head: &[u8]) -> Option<Compression> {
-    match head {
-        [0x1f, 0x8b, ..] => Some(Compression::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Compression::Zstd),
-        // A frame to be skipped, of which a zstd file may begin with any number.
-        [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Compression::Zstd),
-        _ => None,
-    }
 }
 
 /// The digest of a file.
@@ -170,7 +159,7 @@ impl Blob {
         // The path was free of links when it was found; it still has to be.
         let inner = || open_seen(&look(None, &self.path, libc::RESOLVE_NO_SYMLINKS)?.0);
         let file = inner().map_err(|error| ImageError::read(&self.path, error))?;
-        Ok(Section { file, at: self.offset, end: self.offset + self.size })
+        Ok(Section::new(file, self.offset, self.offset + self.size))
     }
 
     /// Its first bytes, at most as many as asked for.
@@ -184,19 +173,26 @@ impl Blob {
     }
 }
 
-/// The bytes of a blob, one after the other.
+/// The bytes of a part of a file, one after the other.
 #[derive(Debug)]
-pub struct Section {
-    file: File,
+pub struct Section<F = File> {
+    file: F,
     at: u64,
     end: u64,
 }
 
-impl Read for Section {
+impl<F: Borrow<File>> Section<F> {
+    /// From one position up to another.
+    pub(super) fn new(file: F, at: u64, end: u64) -> Self {
+        Self { file, at, end }
+    }
+}
+
+impl<F: Borrow<File>> Read for Section<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
-        let read = self.file.read_at(&mut buffer[..wanted], self.at)?;
+        let read = self.file.borrow().read_at(&mut buffer[..wanted], self.at)?;
         self.at += read as u64;
         Ok(read)
     }

@@ -13,4 +13,7 @@ pub mod oci;
 pub mod progress;
 pub mod source;
 pub mod store;
+pub mod tar;
+pub mod tree;
 pub mod verbs;
+pub mod xattr;

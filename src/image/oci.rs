@@ -202,11 +202,11 @@ pub fn read_image(path: &Path, reference: Option<&str>, platform: &Platform) -> 
 /// A compressed archive has no place where a layer could be read.
 fn refuse_compressed(file: &std::fs::File, path: &Path) -> Result<()> {
     let head = files::head(file, 6).map_err(|error| ImageError::read(path, error))?;
-    let tool = match files::compression(&head) {
-        Some(Compression::Gzip) => "gunzip",
-        Some(Compression::Zstd) => "unzstd",
-        _ if head == *b"\xfd7zXZ\0" => "unxz",
-        _ => return Ok(()),
+    let tool = match Compression::detect(&head) {
+        Compression::Gzip => "gunzip",
+        Compression::Zstd => "unzstd",
+        Compression::None if head == *b"\xfd7zXZ\0" => "unxz",
+        Compression::None => return Ok(()),
     };
     Err(ImageError::unsupported(
         shown(path),
@@ -229,7 +229,7 @@ pub fn read_tar(path: &Path, sha256: Option<Digest>, strip_components: u32) -> R
             "compressed in a way that is not read, expected gzip, zstd or nothing",
         ));
     }
-    let compression = files::compression(&head).unwrap_or(Compression::None);
+    let compression = Compression::detect(&head);
     let digest = match sha256 {
         Some(digest) => digest,
         None => files::digest(&file).map_err(fail)?,
@@ -535,7 +535,7 @@ impl Reader<'_> {
                     diff_id: Some(diff_id),
                     // Elsewhere the names are those of legacy images.
                     digest: named_digest(name).filter(|_| name.starts_with("blobs/")),
-                    compression: files::compression(&blob.head(6)?).unwrap_or(Compression::None),
+                    compression: Compression::detect(&blob.head(6)?),
                     blob,
                 })
             })

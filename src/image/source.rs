@@ -41,13 +41,16 @@ impl Source {
     }
 }
 
-/// The way a unit writes it.
+/// As `image ls` calls it; an image as a unit does.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.path().to_string_lossy())?;
         match self {
             Self::Image { reference: Some(reference), .. } => write!(f, ":{reference}"),
-            _ => Ok(()),
+            Self::Tar { strip_components: stripped @ 1.., .. } => {
+                write!(f, " strip-components={stripped}")
+            }
+            Self::Image { .. } | Self::Tar { .. } => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
+use super::compress::Compression;
 use super::digest::Digest;
 use super::error::ImageError;
 use super::files::{self, Opened};
@@ -56,7 +57,7 @@ impl Wanted {
 fn is_plain(path: &Path) -> Result<bool, ImageError> {
     let Opened::File(file, blob) = files::open(path)? else { return Ok(false) };
     let head = files::head(&file, 6).map_err(|error| ImageError::read(path, error))?;
-    if files::compression(&head).is_some() {
+    if Compression::detect(&head) != Compression::None {
         return Ok(true);
     }
     Ok(!Archive::is_image(&file, blob)?)
@@ -64,7 +65,8 @@ fn is_plain(path: &Path) -> Result<bool, ImageError> {
 
 /// Reads a limit: `NAME=NUMBER`, with K, M, G or T for powers of 1024.
 pub fn limit(text: &str) -> Result<(Limit, u64), String> {
-    let all = [Limit::Bytes, Limit::Ratio, Limit::Entries, Limit::Path, Limit::Depth];
+    let all =
+        [Limit::Bytes, Limit::Ratio, Limit::Entries, Limit::Path, Limit::Depth, Limit::Memory];
     let names: Vec<_> = all.iter().map(|limit| limit.name()).collect();
     let parse = || {
         let (name, value) = text.split_once('=')?;
@@ -92,6 +94,7 @@ fn limited(limits: &[(Limit, u64)]) -> Limits {
             Limit::Entries => all.entries = *value,
             Limit::Path => all.path = count(*value),
             Limit::Depth => all.depth = count(*value),
+            Limit::Memory => all.memory = *value,
         }
         all
     })

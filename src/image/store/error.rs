@@ -47,7 +47,7 @@ pub enum StoreError {
     /// There is no such image.
     Unknown(String),
     /// Several images could be meant.
-    Ambiguous(String),
+    Ambiguous(String, Vec<String>),
     /// A jail runs from it.
     InUse(String),
     /// Neither of the variables that say where the store is.
@@ -69,8 +69,8 @@ impl fmt::Display for StoreError {
                 write!(f, "the image {} was removed from the store meanwhile", key.digest())
             }
             Self::Unknown(name) => write!(f, "the store has no image `{}`", name.escape_debug()),
-            Self::Ambiguous(name) => {
-                write!(f, "`{}` could be several images of the store", name.escape_debug())
+            Self::Ambiguous(name, found) => {
+                write!(f, "`{}` could be several images: {}", name.escape_debug(), found.join(", "))
             }
             Self::InUse(name) => write!(f, "a jail is running from `{}`", name.escape_debug()),
             Self::Nowhere => f.write_str(

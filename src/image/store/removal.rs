@@ -232,18 +232,22 @@ fn choose<'a>(
     }
     if let [first, rest @ ..] = &meant[..] {
         if rest.iter().any(|(_, record)| record.image != first.1.image) {
-            return Err(StoreError::Ambiguous(name.to_owned()));
+            let found = meant.iter().map(|(_, record)| record.image.to_string()).collect();
+            return Err(StoreError::Ambiguous(name.to_owned(), found));
         }
         return Ok((first.1.image, meant.iter().map(|(file, _)| file).collect()));
     }
-    let digits = name.strip_prefix("sha256:").unwrap_or(name);
-    let is_meant = |key: &&Key| digits.len() >= 4 && key.digest().hex().starts_with(digits);
+    let start = name.strip_prefix("sha256:").unwrap_or(name);
+    let is_meant = |key: &&Key| start.len() >= 4 && key.to_string().starts_with(start);
     match images.iter().filter(is_meant).collect::<Vec<_>>()[..] {
         [] => Err(StoreError::Unknown(name.to_owned())),
         [key] => {
             let from_it = by(&|record| record.image == *key);
             Ok((*key, from_it.into_iter().map(|(file, _)| file).collect()))
         }
-        _ => Err(StoreError::Ambiguous(name.to_owned())),
+        ref several => {
+            let found = several.iter().map(|key| key.to_string()).collect();
+            Err(StoreError::Ambiguous(name.to_owned(), found))
+        }
     }
 }
