@@ -5,3 +5,6 @@ pub mod blob;
 pub mod compress;
 pub mod digest;
 pub mod layer;
+pub mod tar;
+pub mod tree;
+pub mod xattr;
