@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
@@ -475,6 +476,15 @@ pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
     length == 1 && value[0] == b'1'
 }
 
+/// Sets an extended attribute, fsetxattr(2).
+pub fn fsetxattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: the name is NUL-terminated; pointer and length describe the value.
+    let result = unsafe {
+        libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Gives every signal its default disposition, those too that the C library
 /// keeps to itself. The two that cannot change stay as they are.
 pub fn default_signals() {
@@ -581,17 +591,56 @@ pub fn vfork(child: &mut dyn FnMut() -> i32) -> Result<nix::unistd::Pid> {
     pid.map(nix::unistd::Pid::from_raw)
 }
 
-/// The heap of a program with one thread: dlmalloc without a lock, which on
-/// every allocation costs more than the allocation.
+/// How many callers have threads at this time; see [`Threads`].
+static THREADS: AtomicU32 = AtomicU32::new(0);
+
+/// Permits threads while it lives: the heap is locked meanwhile. Whoever has
+/// one joins each thread itself before it drops it; that a scope of threads has
+/// ended does not mean that they have.
+#[derive(Debug)]
+pub struct Threads(());
+
+impl Threads {
+    /// Announces threads.
+    pub fn announce() -> Self {
+        THREADS.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The heap of a program that has one thread almost all the time: dlmalloc
+/// without a lock, which on every allocation costs more than the allocation.
+/// While [`Threads`] are announced, with one.
 #[cfg(target_env = "musl")]
 #[derive(Debug)]
-pub struct Heap(std::cell::UnsafeCell<dlmalloc::Dlmalloc>);
+pub struct Heap {
+    heap: std::cell::UnsafeCell<dlmalloc::Dlmalloc>,
+    lock: std::sync::Mutex<()>,
+}
 
 #[cfg(target_env = "musl")]
 impl Heap {
     /// An empty heap.
     pub const fn new() -> Self {
-        Self(std::cell::UnsafeCell::new(dlmalloc::Dlmalloc::new()))
+        Self {
+            heap: std::cell::UnsafeCell::new(dlmalloc::Dlmalloc::new()),
+            lock: std::sync::Mutex::new(()),
+        }
+    }
+
+    /// Keeps other threads out, if there are any.
+    fn enter(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
+        if THREADS.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        // No panic leaves the heap half changed: dlmalloc aborts.
+        Some(self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
@@ -602,27 +651,31 @@ impl Default for Heap {
     }
 }
 
-// SAFETY: jailrun never starts a thread, and the process that shares its
-// memory runs only while this one is suspended (see vfork).
+// SAFETY: jailrun has threads only while they are announced, when there is a
+// lock, and the process that shares its memory runs only while this one is
+// suspended (see vfork).
 #[cfg(target_env = "musl")]
 unsafe impl Sync for Heap {}
 
-// SAFETY: dlmalloc keeps the contract of GlobalAlloc; no second thread and no
-// signal handler enters it at the same time.
+// SAFETY: dlmalloc keeps the contract of GlobalAlloc; a second thread is locked
+// out, and no signal handler enters it.
 #[cfg(target_env = "musl")]
 unsafe impl std::alloc::GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        let _guard = self.enter();
         // SAFETY: the only reference at this time; size and alignment are valid.
-        unsafe { (*self.0.get()).malloc(layout.size(), layout.align()) }
+        unsafe { (*self.heap.get()).malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
+        let _guard = self.enter();
         // SAFETY: as above; the pointer comes from this heap with that layout.
-        unsafe { (*self.0.get()).free(pointer, layout.size(), layout.align()) }
+        unsafe { (*self.heap.get()).free(pointer, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
+        let _guard = self.enter();
         // SAFETY: as above.
-        unsafe { (*self.0.get()).realloc(pointer, layout.size(), layout.align(), size) }
+        unsafe { (*self.heap.get()).realloc(pointer, layout.size(), layout.align(), size) }
     }
 }

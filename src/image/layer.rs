@@ -23,12 +23,22 @@ pub struct Limits {
     pub path: usize,
     /// Components of a path.
     pub depth: usize,
+    /// Bytes of what must be remembered until the end: the names and the
+    /// attributes of directories, and whiteouts.
+    pub memory: u64,
 }
 
 impl Default for Limits {
-    /// 64 GiB, 200 to 1, 4 million entries, 4095 bytes, 256 components.
+    /// 64 GiB, 200 to 1, 4 million entries, 4095 bytes, 256 components, 1 GiB.
     fn default() -> Self {
-        Self { bytes: 64 << 30, ratio: 200, entries: 4_000_000, path: 4095, depth: 256 }
+        Self {
+            bytes: 64 << 30,
+            ratio: 200,
+            entries: 4_000_000,
+            path: 4095,
+            depth: 256,
+            memory: 1 << 30,
+        }
     }
 }
 
@@ -49,6 +59,8 @@ pub enum Limit {
     Path,
     /// `depth`
     Depth,
+    /// `memory`
+    Memory,
 }
 
 impl Limit {
@@ -60,6 +72,7 @@ impl Limit {
             Self::Entries => "entries",
             Self::Path => "path",
             Self::Depth => "depth",
+            Self::Memory => "memory",
         }
     }
 }
@@ -228,6 +241,7 @@ impl fmt::Display for Reason {
                     Limit::Entries => write!(f, "more than {value} entries"),
                     Limit::Path => write!(f, "a path longer than {value} bytes"),
                     Limit::Depth => write!(f, "a path of more than {value} components"),
+                    Limit::Memory => write!(f, "more than {value} bytes to remember"),
                 }?;
                 write!(f, " (limit `{}`)", limit.name())
             }
