@@ -476,6 +476,41 @@ pub fn xattr_is_one(path: &Path, name: &CStr) -> bool {
     length == 1 && value[0] == b'1'
 }
 
+/// Value of an extended attribute, getxattr(2); `None` when there is none.
+pub fn getxattr(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
+    let path = c_path(path)?;
+    let mut value = vec![0_u8; 1 << 16];
+    // SAFETY: path and name are NUL-terminated; the buffer has the length given.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match Errno::result(length) {
+        Ok(length) => {
+            value.truncate(usize::try_from(length).unwrap_or(0));
+            Ok(Some(value))
+        }
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Names of the extended attributes, listxattr(2).
+pub fn listxattr(path: &Path) -> Result<Vec<CString>> {
+    let path = c_path(path)?;
+    let mut names = vec![0_u8; 1 << 16];
+    // SAFETY: the path is NUL-terminated; the buffer has the length given.
+    let length = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    match Errno::result(length) {
+        Ok(length) => {
+            names.truncate(usize::try_from(length).unwrap_or(0));
+            let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            names.map(|name| CString::new(name).map_err(|_| Errno::EINVAL)).collect()
+        }
+        Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+        Err(errno) => Err(errno),
+    }
+}
+
 /// Sets an extended attribute, fsetxattr(2).
 pub fn fsetxattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
     // SAFETY: the name is NUL-terminated; pointer and length describe the value.

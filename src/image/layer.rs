@@ -139,6 +139,10 @@ pub struct Summary {
     /// Whether its root is opaque: no layer below may be mounted, because
     /// overlayfs merges the roots of its layers whatever is written on them.
     pub hides_lower_layers: bool,
+    /// Directories that have no entry of their own, and thus attributes that
+    /// the layer does not say: in an image those of the layers below hold. The
+    /// root, whose path is empty, may be one.
+    pub implied_directories: Vec<Vec<u8>>,
     /// Device nodes that the caller may not make.
     pub devices: Lost,
     /// Entries that belong to somebody else in the archive.

@@ -77,13 +77,18 @@ pub enum Key {
         /// Components taken off.
         strip_components: u32,
     },
+    /// The directories of an image, above all of its layers: they have the
+    /// attributes that layers imply.
+    Directories(Digest),
 }
 
 impl Key {
     /// Digest it is made of.
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Digest(digest) | Self::Tar { file: digest, .. } => *digest,
+            Self::Digest(digest) | Self::Tar { file: digest, .. } | Self::Directories(digest) => {
+                *digest
+            }
         }
     }
 }
@@ -96,6 +101,7 @@ impl fmt::Display for Key {
             Self::Tar { file, strip_components } => {
                 write!(f, "{}-tar{strip_components}", file.hex())
             }
+            Self::Directories(digest) => write!(f, "{}-directories", digest.hex()),
         }
     }
 }
@@ -118,16 +124,17 @@ impl std::str::FromStr for Key {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        let (hex, strip) = match text.split_once("-tar") {
-            Some((hex, strip)) => (hex, Some(strip)),
-            None => (text, None),
-        };
         let parse = || {
+            let (hex, rest) = text.split_at_checked(64)?;
             let digest = format!("sha256:{hex}").parse().ok()?;
-            Some(match strip {
-                None => Self::Digest(digest),
-                Some(strip) => Self::Tar { file: digest, strip_components: strip.parse().ok()? },
-            })
+            match rest {
+                "" => Some(Self::Digest(digest)),
+                "-directories" => Some(Self::Directories(digest)),
+                rest => {
+                    let strip_components = rest.strip_prefix("-tar")?.parse().ok()?;
+                    Some(Self::Tar { file: digest, strip_components })
+                }
+            }
         };
         // Only the form that is written is read: a name stands for one file.
         parse()
@@ -604,16 +611,23 @@ impl Config {
 }
 
 impl Image {
-    /// The layers to mount, the top-most first, each once: the kernel refuses
-    /// a directory that is stacked twice, and the upper one has hidden all
-    /// that the lower one could show.
+    /// What is to be mounted of the store, the top-most first. An image of
+    /// which a layer hides even the root of those below has fewer, which is
+    /// found out when it is unpacked.
     pub fn stack(&self) -> Vec<Key> {
-        stack(self.layers.iter().map(|layer| layer.key))
+        stack(&self.key, self.layers.iter().map(|layer| layer.key))
     }
 }
 
 /// See [`Image::stack`]; from the lowest first.
-pub(super) fn stack(layers: impl DoubleEndedIterator<Item = Key>) -> Vec<Key> {
+///
+/// Each layer comes once: the kernel refuses a directory that is stacked twice,
+/// and the upper one has hidden all that the lower one could show.
+pub(super) fn stack(image: &Key, layers: impl DoubleEndedIterator<Item = Key>) -> Vec<Key> {
     let mut seen = BTreeSet::new();
-    layers.rev().filter(|key| seen.insert(*key)).collect()
+    let mut stack: Vec<Key> = layers.rev().filter(|key| seen.insert(*key)).collect();
+    if stack.len() > 1 {
+        stack.insert(0, Key::Directories(image.digest()));
+    }
+    stack
 }

@@ -126,14 +126,17 @@ fn mtime(attributes: &Attributes) -> TimeSpec {
 #[derive(Debug)]
 struct Directory {
     attributes: Attributes,
+    /// Whether only names below it have told of it.
+    is_implied: bool,
     is_opaque: bool,
     /// Names to hide.
     whiteouts: Vec<Vec<u8>>,
 }
 
 impl Directory {
-    fn new(attributes: Attributes) -> Self {
-        Self { attributes, is_opaque: false, whiteouts: Vec::new() }
+    fn implied() -> Self {
+        let attributes = implied();
+        Self { attributes, is_implied: true, is_opaque: false, whiteouts: Vec::new() }
     }
 }
 
@@ -159,7 +162,7 @@ struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     fn new(root: BorrowedFd<'a>, options: &'a Options) -> Result<Self, LayerError> {
-        let directories = BTreeMap::from([(Name::new(), Directory::new(implied()))]);
+        let directories = BTreeMap::from([(Name::new(), Directory::implied())]);
         let mut tree = Self {
             root,
             options,
@@ -181,6 +184,9 @@ impl<'a> Tree<'a> {
         let Some(path) = self.locate(&entry.name)? else { return Ok(()) };
         let Some((parent, name)) = split(&path) else { return self.root(entry) };
         match self.meaning(parent, name, &entry.kind)? {
+            // For a directory that became a file umoci hides, besides, all that
+            // was in it.
+            Meaning::Opaque | Meaning::Whiteout(_) if self.is_obstructed(parent)? => {}
             Meaning::Opaque => {
                 self.enter(parent)?;
                 self.directory(parent).is_opaque = true;
@@ -287,7 +293,7 @@ impl<'a> Tree<'a> {
 
     /// A directory that [`enter`](Self::enter) has made sure of.
     fn directory(&mut self, path: &[u8]) -> &mut Directory {
-        self.directories.entry(path.to_vec()).or_insert_with(|| Directory::new(implied()))
+        self.directories.entry(path.to_vec()).or_insert_with(|| Directory::implied())
     }
 
     fn set_directory(&mut self, path: &[u8], entry: &Entry) -> Outcome<()> {
@@ -295,7 +301,9 @@ impl<'a> Tree<'a> {
         let bytes: usize = xattrs.map(|(name, value)| name.len() + value.len()).sum();
         self.remember(path.len() + bytes)?;
         self.count_owner(entry);
-        self.directory(path).attributes = entry.attributes.clone();
+        let directory = self.directory(path);
+        directory.attributes = entry.attributes.clone();
+        directory.is_implied = false;
         Ok(())
     }
 
@@ -325,6 +333,27 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
+    /// Whether a directory cannot be, because this layer has something else in
+    /// the place of it or of one above.
+    fn is_obstructed(&mut self, path: &[u8]) -> Outcome<bool> {
+        let Some((parent, name)) = split(path) else { return Ok(false) };
+        if self.directories.contains_key(path) {
+            return Ok(false);
+        }
+        if self.is_obstructed(parent)? {
+            return Ok(true);
+        }
+        if !self.directories.contains_key(parent) {
+            return Ok(false);
+        }
+        self.enter(parent)?;
+        match fstatat(self.at()?, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Reason::System("look at what is above", errno)),
+        }
+    }
+
     fn make_implied(&mut self, path: &[u8], name: &[u8]) -> Outcome<()> {
         self.count_entry()?;
         self.remember(path.len())?;
@@ -337,7 +366,7 @@ impl<'a> Tree<'a> {
             }
             Err(errno) => return Err(Reason::System("make its directory", errno)),
         }
-        self.directories.insert(path.to_vec(), Directory::new(implied()));
+        self.directories.insert(path.to_vec(), Directory::implied());
         Ok(())
     }
 
@@ -599,6 +628,9 @@ impl<'a> Tree<'a> {
         let directories = std::mem::take(&mut self.directories);
         self.summary.hides_lower_layers =
             directories.get(&b""[..]).is_some_and(|root| root.is_opaque);
+        let is_implied =
+            |(path, directory): (&Name, &Directory)| directory.is_implied.then(|| path.clone());
+        self.summary.implied_directories = directories.iter().filter_map(is_implied).collect();
         // Children come after their parents: last ones first, for without
         // privileges a parent's mode may shut its children off.
         for (path, directory) in directories.into_iter().rev() {

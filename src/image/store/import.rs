@@ -10,13 +10,14 @@ use std::time::SystemTime;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, renameat, renameat2};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::Serialize;
 
 use super::error::{Result, StoreError, errno};
 use super::record::{
     ImageRecord, LayerInfo, SourceRecord, VERSION, image_name, info_name, lock_name, source_name,
 };
-use super::{Held, Part, Store, tree};
+use super::{Held, Part, Store, directories, tree};
 use crate::image::blob::unpack_blob;
 use crate::image::layer::{Expected, Options};
 use crate::image::oci::{self, Image, Key, Layer};
@@ -47,6 +48,8 @@ impl Store {
 pub struct Imported {
     /// The image's name.
     pub key: Key,
+    /// What is mounted of it, the top-most first.
+    pub stack: Vec<Key>,
     /// How many layers were unpacked; the rest was there.
     pub unpacked: usize,
     /// Of every layer, the lowest first.
@@ -61,6 +64,15 @@ pub struct Import<'a> {
     store: &'a Store,
     directory: OwnedFd,
     _lock: File,
+}
+
+/// What becomes of a record that is there already.
+#[derive(Clone, Copy)]
+enum Existing {
+    /// It stays when it can be read: it is an equal one.
+    KeepReadable,
+    /// The new one takes its place.
+    Replace,
 }
 
 /// What became of a layer.
@@ -133,14 +145,7 @@ impl Import<'_> {
         let name = layer.key.to_string();
         let fail = |what| self.store.system(what, &format!("tmp/{name}"));
         let temporary = self.part(Part::Temporary)?;
-        tree::remove(&temporary, &name).map_err(fail("remove"))?;
-        let private = Mode::from_bits_truncate(0o700);
-        mkdirat(&temporary, name.as_str(), private).map_err(fail("create"))?;
-        let directory = open_directory(&temporary, &name).map_err(fail("open"))?;
-        mkdirat(&directory, "tree", Mode::from_bits_truncate(0o755)).map_err(fail("create"))?;
-        let tree = open_directory(&directory, "tree").map_err(fail("open"))?;
-        // Whatever the umask: what the archive does not say is readable.
-        nix::sys::stat::fchmod(&tree, Mode::from_bits_truncate(0o755)).map_err(fail("change"))?;
+        let (directory, tree) = self.start_tree(&name)?;
         let expected = Expected {
             size: Some(layer.blob.size),
             digest: layer.digest,
@@ -180,18 +185,21 @@ impl Import<'_> {
         }
         let visible = layers.iter().rposition(|info| info.hides_lower_layers).unwrap_or(0);
         let keys: Vec<Key> = image.layers.iter().map(|layer| layer.key).collect();
+        let stack = oci::stack(&image.key, keys[visible..].iter().copied());
+        if let [directories @ Key::Directories(_), below @ ..] = &stack[..] {
+            self.add_directories(directories, below)?;
+        }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let record = ImageRecord {
             version: VERSION,
             imported: now.as_secs(),
-            stack: oci::stack(keys[visible..].iter().copied()),
+            stack: stack.clone(),
             layers: keys,
             config: image.config.clone(),
         };
         let name = image_name(&image.key);
-        // A record that others may hold is never replaced by its equal.
         if self.store.read_record::<ImageRecord>(&self.directory, &name)?.is_none() {
-            self.write(&name, &record)?;
+            self.write(&name, &record, Existing::KeepReadable)?;
         }
         let held = self.store.hold_in(&self.directory, &image.key)?;
         let from = SourceRecord {
@@ -201,17 +209,80 @@ impl Import<'_> {
             identity: image.identity,
             image: image.key,
         };
-        self.write(&source_name(source), &from)?;
-        Ok(Imported { key: image.key, unpacked: 0, layers, held })
+        self.write(&source_name(source), &from, Existing::Replace)?;
+        Ok(Imported { key: image.key, stack, unpacked: 0, layers, held })
+    }
+
+    fn give_name(&self, temporary: &str, name: &str, existing: Existing) -> nix::Result<()> {
+        let directory = &self.directory;
+        let flags = match existing {
+            Existing::KeepReadable => RenameFlags::RENAME_NOREPLACE,
+            Existing::Replace => RenameFlags::empty(),
+        };
+        match renameat2(directory, temporary, directory, name, flags) {
+            Err(Errno::EEXIST) => match self.store.read_record::<ImageRecord>(directory, name) {
+                // Another import was faster. Its record may be locked already.
+                Ok(Some(_)) => unlinkat(directory, temporary, UnlinkatFlags::NoRemoveDir),
+                _ => renameat(directory, temporary, directory, name),
+            },
+            renamed => renamed,
+        }
+    }
+
+    /// Makes the directories that go above the layers of an image.
+    fn add_directories(&self, key: &Key, below: &[Key]) -> Result<()> {
+        if self.store.has(key) {
+            return Ok(());
+        }
+        let name = key.to_string();
+        let _lock = self.lock_layer(&name)?;
+        let made = match self.store.has(key) {
+            true => Ok(()),
+            false => self.make_directories(&name, below),
+        };
+        if made.is_err() {
+            // As for a layer.
+            tree::remove(&self.part(Part::Temporary)?, &name).ok();
+        }
+        self.store.unlink(&self.directory, &lock_name(&name))?;
+        made
+    }
+
+    fn make_directories(&self, name: &str, below: &[Key]) -> Result<()> {
+        let fail = |what| self.store.system(what, &format!("tmp/{name}"));
+        let mut layers = Vec::new();
+        for key in below {
+            let path = self.store.layer(key);
+            let Some(info) = self.present(key)? else { return Err(StoreError::Gone(*key)) };
+            layers.push(directories::Layer::open(&path, info.implied_directories)?);
+        }
+        let (directory, tree) = self.start_tree(name)?;
+        directories::make(&layers, &tree).map_err(fail("make directories in"))?;
+        nix::unistd::syncfs(&directory).map_err(fail("write"))?;
+        let (temporary, layers) = (self.part(Part::Temporary)?, self.part(Part::Layers)?);
+        renameat(&temporary, name, &layers, name).map_err(fail("rename"))
+    }
+
+    /// An empty tree that is to become a layer, and the directory that it is in.
+    fn start_tree(&self, name: &str) -> Result<(OwnedFd, OwnedFd)> {
+        let fail = |what| self.store.system(what, &format!("tmp/{name}"));
+        let temporary = self.part(Part::Temporary)?;
+        tree::remove(&temporary, name).map_err(fail("remove"))?;
+        let mode = Mode::from_bits_truncate(0o700);
+        mkdirat(&temporary, name, mode).map_err(fail("create"))?;
+        let directory = open_directory(&temporary, name).map_err(fail("open"))?;
+        mkdirat(&directory, "tree", mode).map_err(fail("create"))?;
+        let tree = open_directory(&directory, "tree").map_err(fail("open"))?;
+        Ok((directory, tree))
     }
 
     /// Writes a record in one go.
-    fn write(&self, name: &str, record: &impl Serialize) -> Result<()> {
+    fn write(&self, name: &str, record: &impl Serialize, existing: Existing) -> Result<()> {
         let fail = || self.store.system("write", name);
         let temporary = format!("tmp/{}-{}", name.replace('/', "-"), std::process::id());
         let written = write_new(&self.directory, &temporary, record)
             .and_then(|file| file.sync_all().map_err(|error| errno(&error)))
-            .and_then(|()| renameat(&self.directory, temporary.as_str(), &self.directory, name));
+            .and_then(|()| self.give_name(&temporary, name, existing));
         if let Err(errno) = written {
             self.store.unlink(&self.directory, &temporary)?;
             return Err(fail()(errno));

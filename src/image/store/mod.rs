@@ -17,7 +17,9 @@
 //! ```
 //!
 //! A KEY is a digest: of an image's manifest, of an uncompressed layer, or of
-//! a plain archive with the number of components taken off its names.
+//! a plain archive with the number of components taken off its names. Above the
+//! layers of an image goes another, with nothing but directories in it; see
+//! [`directories`].
 //!
 //! What has its name under `layers`, `images` or `sources` is complete: it is
 //! made under `tmp`, written out to the disk, and renamed. Whoever is killed
@@ -25,6 +27,7 @@
 //! image's record is written after its layers and removed before them, so that
 //! a record that is held keeps its layers.
 
+mod directories;
 mod error;
 mod import;
 mod record;

@@ -57,6 +57,9 @@ pub struct LayerInfo {
     pub entries: u64,
     /// Whether nothing below it may be mounted.
     pub hides_lower_layers: bool,
+    /// Directories without attributes of their own.
+    #[serde(with = "paths")]
+    pub implied_directories: Vec<Vec<u8>>,
     /// Device nodes that could not be made.
     pub devices: u64,
     /// Entries that belong to somebody else in the archive.
@@ -74,6 +77,7 @@ impl LayerInfo {
             bytes: summary.bytes,
             entries: summary.entries,
             hides_lower_layers: summary.hides_lower_layers,
+            implied_directories: summary.implied_directories.clone(),
             devices: count(&summary.devices),
             owners: count(&summary.owners),
             xattrs: count(&summary.xattrs),
@@ -96,7 +100,10 @@ impl Versioned for ImageRecord {
     fn is_current(&self) -> bool {
         self.version == VERSION
             && self.config.check().is_ok()
-            && self.stack.iter().all(|key| self.layers.contains(key))
+            && self
+                .stack
+                .iter()
+                .all(|key| matches!(key, Key::Directories(_)) || self.layers.contains(key))
     }
 }
 
@@ -175,4 +182,26 @@ pub(super) fn lock_name(key: &str) -> String {
 pub(in crate::image) fn time(seconds: u64) -> SystemTime {
     // A record may say anything; what the calendar cannot hold is its end.
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799))
+}
+
+/// Paths as strings whose characters are their bytes.
+mod paths {
+    use serde::de::{Deserialize as _, Error as _};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        paths: &[Vec<u8>],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = |path: &Vec<u8>| path.iter().map(|byte| char::from(*byte)).collect::<String>();
+        serializer.collect_seq(paths.iter().map(text))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<Vec<u8>>, D::Error> {
+        let path = |text: String| text.chars().map(u8::try_from).collect::<Result<_, _>>();
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.into_iter().map(path).collect::<Result<_, _>>().map_err(D::Error::custom)
+    }
 }

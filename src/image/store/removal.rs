@@ -158,8 +158,11 @@ impl Store {
     /// Removes the layers that no image has.
     fn remove_layers(&self, directory: &OwnedFd, removed: &mut Removed) -> Result<()> {
         let images = self.images(directory)?;
-        let needed: BTreeSet<String> =
-            images.iter().flat_map(|(_, image)| &image.layers).map(Key::to_string).collect();
+        let needed: BTreeSet<String> = images
+            .iter()
+            .flat_map(|(_, image)| image.layers.iter().chain(&image.stack))
+            .map(Key::to_string)
+            .collect();
         // A record that cannot be read, but is there, may be a newer version's.
         if images.len() < self.names(directory, Part::Images)?.len() {
             return Err(self.untrusted("images", "holds a record that cannot be read"));
@@ -176,7 +179,7 @@ impl Store {
             // From then on it is only a leftover.
             renameat(&layers, name.as_str(), &temporary, name.as_str()).map_err(fail())?;
             tree::remove(&temporary, &name).map_err(fail())?;
-            removed.layers += 1;
+            removed.layers += usize::from(info.is_some());
             removed.bytes += info.map_or(0, |info| info.bytes);
         }
         Ok(())

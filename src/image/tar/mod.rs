@@ -238,9 +238,9 @@ impl<R: BufRead> Reader<R> {
         let (data, padding) = (self.data, self.padding);
         (self.data, self.padding) = (0, 0);
         self.pull(data, |_| Ok(()))?;
-        // umoci leaves out the padding after the last entry together with the
-        // end marker.
-        if self.end_marker == EndMarker::Optional && self.peek()? == 0 {
+        // Who leaves the end marker out may leave out the last padding too, as
+        // `umoci insert` does.
+        if padding > 0 && self.peek()? == 0 && self.end_marker == EndMarker::Optional {
             return Ok(());
         }
         self.pull(padding, |_| Ok(()))
