@@ -235,9 +235,15 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn skip_data(&mut self) -> Result<(), Reason> {
-        let rest = self.data.saturating_add(self.padding);
+        let (data, padding) = (self.data, self.padding);
         (self.data, self.padding) = (0, 0);
-        self.pull(rest, |_| Ok(()))
+        self.pull(data, |_| Ok(()))?;
+        // Who leaves the end marker out may leave out the last padding too, as
+        // `umoci insert` does.
+        if padding > 0 && self.peek()? == 0 && self.end_marker == EndMarker::Optional {
+            return Ok(());
+        }
+        self.pull(padding, |_| Ok(()))
     }
 
     fn block(&mut self) -> Result<Block, Reason> {
