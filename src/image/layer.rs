@@ -113,6 +113,18 @@ pub struct Options {
     pub strip_components: usize,
 }
 
+impl Default for Options {
+    /// For an image's layer and root's mounts.
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            owners: Owners::Keep,
+            whiteouts: Whiteouts::Trusted,
+            strip_components: 0,
+        }
+    }
+}
+
 /// What could not be kept, of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
