@@ -293,7 +293,7 @@ impl<'a> Tree<'a> {
 
     /// A directory that [`enter`](Self::enter) has made sure of.
     fn directory(&mut self, path: &[u8]) -> &mut Directory {
-        self.directories.entry(path.to_vec()).or_insert_with(|| Directory::implied())
+        self.directories.entry(path.to_vec()).or_insert_with(Directory::implied)
     }
 
     fn set_directory(&mut self, path: &[u8], entry: &Entry) -> Outcome<()> {

@@ -830,7 +830,7 @@ fn references_and_platforms_choose_the_image() {
     let id = Digest::of(&fs::read(layout.path_of(&layout.layer)).unwrap()).to_string();
     let image = |cmd: &str, architecture: &str| {
         let changes = json!({ "architecture": architecture, "config": { "Cmd": [cmd] } });
-        let config = layout.blob(CONFIG, &config(&[id.clone()], changes));
+        let config = layout.blob(CONFIG, &config(std::slice::from_ref(&id), changes));
         layout.manifest(json!({ "config": config }))
     };
     let platform = |descriptor: Value, os: &str, architecture: &str| {

@@ -40,7 +40,7 @@ pub enum StoreError {
         /// Where it comes from.
         blob: PathBuf,
         /// What is wrong with it.
-        error: LayerError,
+        error: Box<LayerError>,
     },
     /// The image, or a layer of it, was removed meanwhile.
     Gone(Key),

@@ -155,7 +155,11 @@ impl Import<'_> {
         let blob = layer.blob.open()?;
         let unpacked =
             unpack_blob(blob, &expected, tree.as_fd(), options, progress).map_err(|error| {
-                StoreError::Layer { layer: layer.key, blob: layer.blob.path.clone(), error }
+                StoreError::Layer {
+                    layer: layer.key,
+                    blob: layer.blob.path.clone(),
+                    error: Box::new(error),
+                }
             })?;
         let info = LayerInfo::new(unpacked.diff_id, &unpacked.summary);
         write_new(&directory, "info.json", &info).map_err(fail("write"))?;

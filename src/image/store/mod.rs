@@ -374,10 +374,11 @@ impl Store {
         for entry in nix::dir::Dir::from_fd(opened).map_err(fail())?.iter() {
             let entry = entry.map_err(fail())?;
             // jailrun gives no other names.
-            if let Ok(name) = entry.file_name().to_str() {
-                if name != "." && name != ".." {
-                    names.push(name.to_owned());
-                }
+            if let Ok(name) = entry.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
             }
         }
         names.sort_unstable();
