@@ -21,6 +21,7 @@ pub mod diagnostic;
 pub mod dry_run;
 pub mod explain;
 pub mod host;
+pub mod image;
 pub mod init_unit;
 pub mod mountinfo;
 pub mod names;

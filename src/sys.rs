@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
@@ -388,6 +389,16 @@ pub fn copy_window_size(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> 
         .map(drop)
 }
 
+/// Columns of a terminal.
+pub fn columns(terminal: BorrowedFd<'_>) -> Result<u16> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the structure outlives the call.
+    Errno::result(unsafe {
+        libc::ioctl(terminal.as_raw_fd(), libc::TIOCGWINSZ as _, &raw mut size)
+    })?;
+    Ok(size.ws_col)
+}
+
 /// Borrows a descriptor by number: one of the standard three, or one that the
 /// caller of the program passed.
 pub fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>> {
@@ -463,6 +474,50 @@ pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> bool {
         libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
     };
     length == 1 && value[0] == wanted
+}
+
+/// Value of an extended attribute, getxattr(2); `None` when there is none.
+pub fn getxattr(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
+    let path = c_path(path)?;
+    let mut value = vec![0_u8; 1 << 16];
+    // SAFETY: path and name are NUL-terminated; the buffer has the length given.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    match Errno::result(length) {
+        Ok(length) => {
+            value.truncate(usize::try_from(length).unwrap_or(0));
+            Ok(Some(value))
+        }
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Names of the extended attributes, listxattr(2).
+pub fn listxattr(path: &Path) -> Result<Vec<CString>> {
+    let path = c_path(path)?;
+    let mut names = vec![0_u8; 1 << 16];
+    // SAFETY: the path is NUL-terminated; the buffer has the length given.
+    let length = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    match Errno::result(length) {
+        Ok(length) => {
+            names.truncate(usize::try_from(length).unwrap_or(0));
+            let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+            names.map(|name| CString::new(name).map_err(|_| Errno::EINVAL)).collect()
+        }
+        Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Sets an extended attribute, fsetxattr(2).
+pub fn fsetxattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: the name is NUL-terminated; pointer and length describe the value.
+    let result = unsafe {
+        libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Gives every signal its default disposition, those too that the C library
@@ -570,24 +625,32 @@ pub fn vfork(child: &mut dyn FnMut() -> i32) -> Result<nix::unistd::Pid> {
     Errno::result(pid).map(nix::unistd::Pid::from_raw)
 }
 
-/// Runs work on threads that have ended when it returns: the only way to have
-/// any. From then on the heap is locked, which it is not while a jail is
-/// launched.
-pub fn with_threads<'env, T>(
-    work: impl for<'scope> FnOnce(&'scope std::thread::Scope<'scope, 'env>) -> T,
-) -> T {
-    #[cfg(target_env = "musl")]
-    HAS_THREADS.store(true, std::sync::atomic::Ordering::SeqCst);
-    #[allow(clippy::disallowed_methods)]
-    std::thread::scope(work)
+/// How many callers have threads at this time; see [`Threads`].
+static THREADS: AtomicU32 = AtomicU32::new(0);
+
+/// Permits threads while it lives: the heap is locked meanwhile. Whoever has
+/// one joins each thread itself before it drops it; that a scope of threads has
+/// ended does not mean that they have.
+#[derive(Debug)]
+pub struct Threads(());
+
+impl Threads {
+    /// Announces threads.
+    pub fn announce() -> Self {
+        THREADS.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
 }
 
-/// Whether this process has ever had a second thread.
-#[cfg(target_env = "musl")]
-static HAS_THREADS: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+impl Drop for Threads {
+    fn drop(&mut self) {
+        THREADS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
-/// The heap: dlmalloc, without a lock as long as there is one thread. A lock
-/// costs more than most of the allocations of a launch.
+/// The heap of a program that has one thread almost all the time: dlmalloc
+/// without a lock, which on every allocation costs more than the allocation.
+/// While [`Threads`] are announced, with one.
 #[cfg(target_env = "musl")]
 #[derive(Debug)]
 pub struct Heap {
@@ -605,13 +668,13 @@ impl Heap {
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut dlmalloc::Dlmalloc) -> T) -> T {
-        let _guard = HAS_THREADS
-            .load(std::sync::atomic::Ordering::Relaxed)
-            .then(|| self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-        // SAFETY: the only reference at this time: there is one thread, or the
-        // lock is held. The flag is set before the first thread starts.
-        work(unsafe { &mut *self.heap.get() })
+    /// Keeps other threads out, if there are any.
+    fn enter(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
+        if THREADS.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        // No panic leaves the heap half changed: dlmalloc aborts.
+        Some(self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }
 
@@ -622,28 +685,32 @@ impl Default for Heap {
     }
 }
 
-// SAFETY: threads enter it one by one (see `with`), and the process that
-// shares its memory runs only while this one is suspended (see vfork).
+// SAFETY: jailrun has threads only while they are announced, when there is a
+// lock, and the process that shares its memory runs only while this one is
+// suspended (see vfork).
 #[cfg(target_env = "musl")]
 unsafe impl Sync for Heap {}
 
-// SAFETY: dlmalloc keeps the contract of GlobalAlloc; no two threads and no
-// signal handler enter it at the same time.
+// SAFETY: dlmalloc keeps the contract of GlobalAlloc; a second thread is locked
+// out, and no signal handler enters it.
 #[cfg(target_env = "musl")]
 unsafe impl std::alloc::GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        // SAFETY: size and alignment of a layout are valid.
-        self.with(|heap| unsafe { heap.malloc(layout.size(), layout.align()) })
+        let _guard = self.enter();
+        // SAFETY: the only reference at this time; size and alignment are valid.
+        unsafe { (*self.heap.get()).malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
-        // SAFETY: the pointer comes from this heap with that layout.
-        self.with(|heap| unsafe { heap.free(pointer, layout.size(), layout.align()) });
+        let _guard = self.enter();
+        // SAFETY: as above; the pointer comes from this heap with that layout.
+        unsafe { (*self.heap.get()).free(pointer, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
+        let _guard = self.enter();
         // SAFETY: as above.
-        self.with(|heap| unsafe { heap.realloc(pointer, layout.size(), layout.align(), size) })
+        unsafe { (*self.heap.get()).realloc(pointer, layout.size(), layout.align(), size) }
     }
 }
 

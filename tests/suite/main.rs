@@ -11,6 +11,7 @@ mod diagnostics;
 mod dry_run;
 mod examples;
 mod execution;
+mod images;
 mod manual;
 mod overlay_changes;
 mod support;

@@ -653,23 +653,35 @@ fn the_pages_render_without_a_warning() {
 
 // The page jailrun(1).
 
-fn help(words: &[&str]) -> String {
-    let run = support::run(Caller::Root, &[words, &["--help"]].concat());
+/// Of a subcommand, which may be one of a subcommand; of the program itself
+/// when there is none.
+fn help(name: &str) -> String {
+    let words: Vec<&str> = name.split_whitespace().chain(["--help"]).collect();
+    let run = support::run(Caller::Root, &words);
     assert_eq!(run.status, 0, "{run:?}");
     run.stdout
 }
 
-/// Subcommands that the help lists.
-fn subcommands() -> Vec<String> {
-    let help = help(&[]);
-    let names: Vec<String> = help
+/// Subcommands that the help of a command lists.
+fn listed(command: &str) -> Vec<String> {
+    help(command)
         .lines()
         .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| Some(line.split_whitespace().next()?.to_owned()))
-        .collect();
-    assert!(names.iter().any(|name| name == "up"), "{help}");
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|name| format!("{command} {name}").trim_start().to_owned())
+        .collect()
+}
+
+/// All subcommands, with those of subcommands in their place.
+fn subcommands() -> Vec<String> {
+    let expand = |name: String| match listed(&name) {
+        inner if inner.is_empty() => vec![name],
+        inner => inner,
+    };
+    let names: Vec<String> = listed("").into_iter().flat_map(expand).collect();
+    assert!(names.iter().any(|name| name == "up"), "{names:?}");
     names
 }
 
@@ -696,9 +708,9 @@ fn long_options(text: &str) -> BTreeSet<String> {
 }
 
 fn every_long_option() -> BTreeSet<String> {
-    let mut all = options_of(&help(&[]));
+    let mut all = options_of(&help(""));
     for name in subcommands() {
-        all.extend(options_of(&help(&[&name])));
+        all.extend(options_of(&help(&name)));
     }
     all
 }
@@ -725,8 +737,8 @@ fn section<'a>(page: &'a str, title: &str) -> &'a str {
 fn every_option_is_in_its_section_of_the_manual() {
     let page = plain_page();
     let names = subcommands();
-    let sections = names.iter().map(|name| (format!("jailrun {name}"), help(&[name])));
-    for (title, help) in sections.chain([("Without a subcommand".to_owned(), help(&[]))]) {
+    let sections = names.iter().map(|name| (format!("jailrun {name}"), help(name)));
+    for (title, help) in sections.chain([("Without a subcommand".to_owned(), help(""))]) {
         let section = section(&page, &title);
         let tags: BTreeSet<String> = section
             .lines()
