@@ -338,6 +338,13 @@ impl Up {
             return FAILURE;
         };
         let mut planning = plan::plan(unit, &machine, care);
+        if care == Care::Launch && !has_error(&loaded.diagnostics) {
+            match self.prepare(&planning, &loaded) {
+                Ok(false) => {}
+                Ok(true) => planning = plan::plan(unit, &machine, care),
+                Err(status) => return status,
+            }
+        }
         let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
         let unsound = has_error(&diagnostics);
         diagnostics.append(&mut planning.diagnostics);
@@ -357,7 +364,10 @@ impl Up {
             return if self.explain { 1 } else { FAILURE };
         };
         if self.explain {
-            return print(&explain::script(plan, &loaded.sources));
+            return print(&match plan.needs_preparation() {
+                true => explain::preparation(plan, &loaded.sources, &self.again()),
+                false => explain::script(plan, &loaded.sources),
+            });
         }
         if !self.quiet {
             complain(&format!("{}: {}", plan.name, summary(&plan.steps)));
@@ -366,6 +376,38 @@ impl Up {
         // The process ends here: what it has in memory need not be taken apart.
         std::mem::forget((planning, loaded));
         status
+    }
+
+    /// The command that explains this unit.
+    fn again(&self) -> Vec<String> {
+        let mut words: Vec<String> = ["jailrun", "up", "--explain"].map(str::to_owned).into();
+        words.extend(self.set.iter().flat_map(|set| ["--set".to_owned(), set.clone()]));
+        words.push(self.unit.display().to_string());
+        if !self.arguments.is_empty() {
+            words.push("--".to_owned());
+            words.extend(self.arguments.iter().cloned());
+        }
+        words
+    }
+
+    /// Unpacks the image that the unit's root is, unless it is in the store;
+    /// true when the plan has to be made again.
+    fn prepare(&self, planning: &plan::Planning, loaded: &Loaded) -> Result<bool, i32> {
+        let Some(plan) = planning.plan.as_ref().filter(|plan| plan.needs_preparation()) else {
+            return Ok(false);
+        };
+        let progress = if self.quiet { Progress::silent() } else { Progress::on_terminal() };
+        match run::prepare(plan, &progress) {
+            Ok(lines) if !self.quiet => {
+                lines.iter().for_each(|line| complain(&format!("{}: {line}", plan.name)));
+                Ok(true)
+            }
+            Ok(_) => Ok(true),
+            Err(failure) => {
+                complain(&failure_text(plan, &failure, &loaded.sources));
+                Err(FAILURE)
+            }
+        }
     }
 
     fn dry_run(
@@ -494,6 +536,7 @@ fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String 
     match planned.origin {
         Origin::Key(span) => text.push_str(&format!("\n  asked for by {}", sources.place(span))),
         Origin::Default(key) => text.push_str(&format!("\n  the default of {key}")),
+        Origin::Image(key) => text.push_str(&format!("\n  asked for by {key} of the image")),
         Origin::Always(reason) => text.push_str(&format!("\n  always done: {reason}")),
     }
     match &failure.failed.detail {

@@ -91,6 +91,11 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             || "this kernel has no cgroup namespaces".to_owned(),
         ),
         Step::PrivateMounts { .. } | Step::SetHostname { .. } | Step::SetDomainname { .. } => Works,
+        Step::ImportImage { .. } | Step::HoldImage { .. } => Works,
+        Step::AttachLoop { .. } => needs(host.look(Path::new("/dev/loop-control")).is_ok(), || {
+            "the host has no /dev/loop-control".to_owned()
+        }),
+        Step::MountLoop { filesystem, .. } => file_system(filesystem.name(), host),
         Step::LockDirectory { path } => {
             needs(!host.is_locked(path), || "another jail has its changes there".to_owned())
         }
@@ -247,10 +252,29 @@ impl DryRun<'_> {
             .collect()
     }
 
+    /// Every setting in force with its value and the place that set it.
+    fn effective(&self) -> Vec<(&str, &str, String)> {
+        let of_image = &self.planning.from_image;
+        let mut list = Vec::new();
+        for setting in self.settings {
+            let key = setting.key.as_str();
+            match (setting.span, of_image.iter().find(|(known, _)| *known == key)) {
+                (Some(span), _) => list.push((key, &*setting.value, self.sources.place(span))),
+                // Listed below.
+                (None, Some(_)) => {}
+                (None, None) => list.push((key, &*setting.value, "default".to_owned())),
+            }
+        }
+        let place = "the image's configuration";
+        list.extend(of_image.iter().map(|(key, value)| (*key, &**value, place.to_owned())));
+        list
+    }
+
     fn origin(&self, origin: Origin) -> String {
         match origin {
             Origin::Key(span) => self.sources.place(span),
             Origin::Default(key) => format!("default of {key}"),
+            Origin::Image(key) => format!("{key} of the image"),
             Origin::Always(reason) => reason.to_owned(),
         }
     }
@@ -275,11 +299,10 @@ impl DryRun<'_> {
         const GREEN: &str = "\x1b[32m";
         const RESET: &str = "\x1b[0m";
         writeln!(out, "{BOLD}settings{RESET}")?;
-        let width = self.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
-        for setting in self.settings {
-            let place = setting.span.map_or("default".to_owned(), |span| self.sources.place(span));
-            let value = one_line(&setting.value);
-            writeln!(out, "  {:width$}  {value}  {DIM}{place}{RESET}", setting.key)?;
+        let settings = self.effective();
+        let width = settings.iter().map(|(key, ..)| key.len()).max().unwrap_or(0);
+        for (key, value, place) in &settings {
+            writeln!(out, "  {key:width$}  {}  {DIM}{place}{RESET}", one_line(value))?;
         }
         for LeftOut { key, reason } in &self.planning.left_out {
             writeln!(out, "  {key:width$}  left out: {reason}")?;
@@ -343,10 +366,8 @@ impl DryRun<'_> {
         json!({
             "name": plan.map(|plan| &plan.name),
             "works": self.would_work(host),
-            "settings": self.settings.iter().map(|setting| json!({
-                "key": setting.key,
-                "value": setting.value,
-                "origin": setting.span.map_or("default".to_owned(), |span| self.sources.place(span)),
+            "settings": self.effective().iter().map(|(key, value, place)| json!({
+                "key": key, "value": value, "origin": place,
             })).collect::<Vec<_>>(),
             "left-out": self.planning.left_out.iter().map(|left| json!({
                 "key": left.key, "reason": left.reason,

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::plan::describe::{describe, flag_words, limit_word, propagation_word};
 use crate::plan::step::{
     FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Owners, Propagation, RootMap,
-    Spot, Step, TimeOffsets, Undo,
+    Source, Spot, Step, TimeOffsets, Undo,
 };
 use crate::source::Sources;
 
@@ -31,15 +31,18 @@ enum Fragment {
     Prefix(Vec<String>),
     /// Options of setpriv(1), joined with those of a setpriv before them.
     Setpriv(Vec<String>),
-    /// A directory that stays locked the same way.
-    LockDirectory(String),
+    /// A file or directory that is there, and stays locked in the same way,
+    /// with an option of flock(1).
+    LockDirectory(String, &'static str),
+    /// A command that prints the name of a new loop device.
+    Loop(String),
     /// A file that stays locked on a descriptor of its own until the jail's end.
     Lock(String),
     /// No shell equivalent: the call and its arguments.
     Call(String),
 }
 
-use Fragment::{Call, Lock, LockDirectory, Prefix, Run, Setpriv};
+use Fragment::{Call, Lock, LockDirectory, Loop, Prefix, Run, Setpriv};
 
 /// The script.
 pub fn script(plan: &Plan, sources: &Sources) -> String {
@@ -48,12 +51,35 @@ pub fn script(plan: &Plan, sources: &Sources) -> String {
         let why = match planned.origin {
             Origin::Key(span) => sources.place(span),
             Origin::Default(key) => format!("default of {key}"),
+            Origin::Image(key) => format!("{key} of the image"),
             Origin::Always(reason) => reason.to_owned(),
         };
         let text = describe(&planned.step).replace('\n', " ");
         writer.step(&planned.step, &format!("{}. {text}  [{why}]", index + 1));
     }
     writer.finish()
+}
+
+/// The script for a plan that has to be made again when its first steps are
+/// done: those, and the command that explains the rest.
+pub fn preparation(plan: &Plan, sources: &Sources, again: &[String]) -> String {
+    let mut out = String::from("#!/bin/sh\nset -eu\n\n");
+    for planned in &plan.steps {
+        if let Step::ImportImage { source } = &planned.step {
+            let why = match planned.origin {
+                Origin::Key(span) => sources.place(span),
+                _ => "root".to_owned(),
+            };
+            out.push_str(&format!("# {}  [{why}]\n", describe(&planned.step)));
+            out.push_str(&format!("{}\n\n", import(source)));
+        }
+    }
+    let words: Vec<_> = again.iter().map(|word| quote(word)).collect();
+    out.push_str(
+        "# The rest depends on what the image holds, and is explained when it is there.\n",
+    );
+    out.push_str(&format!("{} | sh\n", words.join(" ")));
+    out
 }
 
 /// The shell's reading of a step.
@@ -118,7 +144,23 @@ fn fragment(step: &Step) -> Fragment {
             let at = quote_path(at);
             Run(vec![format!("mount -t tmpfs -o mode=700 jailrun {at}"), format!("mkdir {at}/root")])
         }
-        Step::LockDirectory { path } => LockDirectory(quote_path(path)),
+        Step::ImportImage { source } => Run(vec![import(source)]),
+        Step::HoldImage { store, key } => {
+            LockDirectory(quote_path(&store.join("images").join(format!("{key}.json"))), "-s")
+        }
+        Step::LockDirectory { path } => LockDirectory(quote_path(path), "-x"),
+        Step::AttachLoop { file, offset } => Loop(format!(
+            "losetup --find --show --read-only --offset {offset} {}",
+            quote_path(file)
+        )),
+        Step::MountLoop { number, filesystem, on, flags } => {
+            let (device, at) = (format!("\"$loop{number}\""), spot(on));
+            let words = flag_words(MountFlags { read_only: false, ..*flags }).join(",");
+            Run(vec![
+                format!("mount -t {} -o ro,{words} {device} {at}", filesystem.name()),
+                format!("losetup --detach {device}"),
+            ])
+        }
         Step::MountMemory { at, options } => {
             let path = quote_path(at);
             let mut lines = vec![format!("mkdir {path}")];
@@ -146,10 +188,7 @@ fn fragment(step: &Step) -> Fragment {
             Run(vec![format!("ln -s {} {}", quote_path(to), quote_path(path))])
         }
         Step::MountOverlay { on, overlay, flags } => {
-            let on = match on {
-                Spot::Root(_) => "\"$root\"".to_owned(),
-                Spot::Inside(target) => inside(target),
-            };
+            let on = spot(on);
             let words = flag_words(MountFlags { read_only: false, ..*flags }).join(",");
             let comma = if words.is_empty() { "" } else { "," };
             let options = quote(&format!("{words}{comma}{}", overlay.options()));
@@ -285,6 +324,31 @@ fn fragment(step: &Step) -> Fragment {
             }
             words.extend(command.iter().map(|word| quote(word)));
             Prefix(words)
+        }
+    }
+}
+
+fn spot(on: &Spot) -> String {
+    match on {
+        Spot::Root(_) => "\"$root\"".to_owned(),
+        Spot::Stage(path) => quote_path(path),
+        Spot::Inside(target) => inside(target),
+    }
+}
+
+fn import(source: &Source) -> String {
+    match source {
+        Source::Image { path, reference, .. } => {
+            let reference = reference.as_ref().map_or(String::new(), |name| format!(":{name}"));
+            format!("jailrun image import {}", quote(&format!("{}{reference}", path.display())))
+        }
+        Source::Tar { path, sha256, strip_components } => {
+            let digest =
+                sha256.map_or(String::new(), |digest| format!(" --sha256 {}", digest.hex()));
+            let path = quote_path(path);
+            format!(
+                "jailrun image import --tar{digest} --strip-components {strip_components} {path}"
+            )
         }
     }
 }
@@ -446,6 +510,8 @@ struct Writer<'a> {
     /// Descriptors that hold locks.
     locks: Vec<i32>,
     in_subshell: bool,
+    /// How many loop devices there are so far.
+    loops: usize,
     /// Whether words have been collected in `$@` of this stage.
     has_prefix: bool,
     after_setpriv: bool,
@@ -471,6 +537,7 @@ impl<'a> Writer<'a> {
             free_fds,
             locks: Vec::new(),
             in_subshell: false,
+            loops: 0,
             has_prefix: false,
             after_setpriv: false,
             pivoted: false,
@@ -520,11 +587,17 @@ impl<'a> Writer<'a> {
                 self.line(&format!("flock -n {fd}"));
                 self.comment("   jailrun also lists in it what is to be taken back after a kill");
             }
-            LockDirectory(path) => {
+            LockDirectory(path, how) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
                 self.locks.push(fd);
                 self.line(&format!("exec {fd}<{path}"));
-                self.line(&format!("flock -n {fd}"));
+                self.line(&format!("flock -n {how} {fd}"));
+            }
+            Loop(command) => {
+                let number = self.loops;
+                self.loops += 1;
+                self.line(&format!("loop{number}=$({command})"));
+                self.line(&format!("export loop{number}"));
             }
             Run(lines) => {
                 for line in &lines {
@@ -635,6 +708,7 @@ impl<'a> Writer<'a> {
         let at = self.plan.steps.iter().find_map(|planned| match &planned.step {
             Step::AttachRoot { at, .. }
             | Step::MountRoot { at, .. }
+            | Step::MountLoop { on: Spot::Root(at), .. }
             | Step::MountOverlay { on: Spot::Root(at), .. } => Some(at.clone()),
             _ => None,
         });

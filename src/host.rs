@@ -6,7 +6,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::block_image::{self, Filesystem};
 use crate::closure::{self, Closure, Problem, Request};
+use crate::image::oci::{self, Config, Key};
+use crate::image::source::Source;
+use crate::image::store::Store;
 use crate::mountinfo;
 use crate::plan::cgroup::Layout;
 use crate::sys;
@@ -40,6 +44,19 @@ pub struct Attributes {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+/// An image in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredImage {
+    /// The store.
+    pub store: PathBuf,
+    /// Its name there.
+    pub key: Key,
+    /// Directories of its layers, the top-most first.
+    pub layers: Vec<PathBuf>,
+    /// How it wants to be run.
+    pub config: Config,
 }
 
 /// Something mounted on the host.
@@ -78,6 +95,18 @@ pub trait Host {
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>>;
     /// What has to be in a root for these programs to run.
     fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>>;
+    /// The image that a source was found to be, when it is in the store.
+    fn stored(&self, source: &Source) -> Result<Option<StoredImage>, String>;
+    /// The configuration of an image that is not in the store; nothing for an
+    /// archive that is none.
+    fn packed(&self, source: &Source) -> Result<Config, String>;
+    /// Which file system begins at an offset of an image.
+    fn block_image(
+        &self,
+        path: &Path,
+        offset: u64,
+        expected: Option<Filesystem>,
+    ) -> Result<Filesystem, String>;
     /// Effective uid and gid.
     fn ids(&self) -> (u32, u32);
     /// Effective capabilities.
@@ -228,6 +257,50 @@ impl Host for Machine {
 
     fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
         closure::resolve(request)
+    }
+
+    fn stored(&self, source: &Source) -> Result<Option<StoredImage>, String> {
+        let store = Store::of_caller().map_err(|error| error.to_string())?;
+        let found = store.resolve(source).map_err(|error| error.to_string())?;
+        Ok(found.map(|found| StoredImage {
+            store: store.path().to_owned(),
+            key: found.key,
+            layers: found.stack.iter().map(|key| store.layer(key)).collect(),
+            config: found.config,
+        }))
+    }
+
+    fn packed(&self, source: &Source) -> Result<Config, String> {
+        match source {
+            Source::Tar { path, .. } => match self.canonical(path) {
+                Ok((_, Kind::File { .. })) => Ok(Config::default()),
+                Ok(_) => Err(format!("`{}` is not a regular file", path.display())),
+                Err(error) => {
+                    Err(format!("`{}`: {}", path.display(), crate::unit::io_reason(&error)))
+                }
+            },
+            Source::Image { .. } => match oci::read(source) {
+                Ok(image) => Ok(image.config),
+                Err(error) => Err(error.to_string()),
+            },
+        }
+    }
+
+    fn block_image(
+        &self,
+        path: &Path,
+        offset: u64,
+        expected: Option<Filesystem>,
+    ) -> Result<Filesystem, String> {
+        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+        let file = std::fs::File::from(
+            sys::open2(path, flags, 0).map_err(|errno| errno.desc().to_lowercase())?,
+        );
+        let found = match expected {
+            Some(filesystem) => block_image::expect(&file, offset, filesystem),
+            None => block_image::detect(&file, offset),
+        };
+        found.map(|image| image.filesystem).map_err(|error| error.to_string())
     }
 
     fn ids(&self) -> (u32, u32) {

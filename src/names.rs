@@ -44,6 +44,14 @@ pub fn signal(number: i32) -> String {
     }
 }
 
+/// Number of a signal by its name, with or without `SIG`, or by its number.
+pub fn signal_number(text: &str) -> Option<i32> {
+    let upper = text.to_uppercase();
+    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
+    let known = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+    known.or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number)))
+}
+
 /// Capability names; the index is the number. See capabilities(7).
 pub const CAPABILITIES: &[&str] = &[
     "CAP_CHOWN",

@@ -94,6 +94,23 @@ pub fn describe(step: &Step) -> String {
         Step::MountStage { at } => {
             format!("mount memory over {} to prepare files in", at.display())
         }
+        Step::ImportImage { source } => {
+            format!("verify {source} and unpack it into the store, for this launch and later ones")
+        }
+        Step::HoldImage { key, store } => {
+            format!("keep the image {} in {} while it is used", key.digest(), store.display())
+        }
+        Step::AttachLoop { file, offset } => {
+            let at = if *offset == 0 { String::new() } else { format!(" from byte {offset} on") };
+            format!("make a read-only loop device of {}{at}", file.display())
+        }
+        Step::MountLoop { number, filesystem, on, flags } => format!(
+            "mount the {} of loop device {} on {}{}",
+            filesystem.name(),
+            number + 1,
+            spot_text(on),
+            flag_text(*flags)
+        ),
         Step::LockDirectory { path } => {
             format!("keep {} for this jail alone", path.display())
         }
@@ -122,10 +139,7 @@ pub fn describe(step: &Step) -> String {
                 Some((upper, _)) => format!("{} over ", upper.display()),
                 None => String::new(),
             };
-            let on = match on {
-                Spot::Root(at) => format!("{} as the root", at.display()),
-                Spot::Inside(target) => target.display().to_string(),
-            };
+            let on = spot_text(on);
             format!("lay {upper}{} on {on}{}", lower.join(" over "), flag_text(*flags))
         }
         Step::WriteContent { path, text } => {
@@ -234,6 +248,13 @@ pub fn describe(step: &Step) -> String {
     }
 }
 
+fn spot_text(on: &Spot) -> String {
+    match on {
+        Spot::Root(at) => format!("{} as the root", at.display()),
+        Spot::Stage(path) | Spot::Inside(path) => path.display().to_string(),
+    }
+}
+
 fn kind_word(kind: NodeKind) -> &'static str {
     match kind {
         NodeKind::Directory => "directory",
@@ -298,6 +319,17 @@ pub fn limit_word(limit: u64) -> String {
     }
 }
 
+/// The image that a root is made of.
+fn packed_text(steps: &[super::Planned]) -> Option<String> {
+    steps.iter().find_map(|planned| match &planned.step {
+        Step::HoldImage { key, .. } => {
+            Some(format!("image {}", key.digest().hex().get(..12).unwrap_or_default()))
+        }
+        Step::AttachLoop { file, .. } => Some(file.display().to_string()),
+        _ => None,
+    })
+}
+
 /// What was put up, in one line: root, namespaces, mounts, limits.
 pub fn summary(steps: &[super::Planned]) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -315,9 +347,13 @@ pub fn summary(steps: &[super::Planned]) -> String {
             }
             Step::MountRoot { .. } => parts.push("root in memory".to_owned()),
             Step::MountOverlay { on: Spot::Root(_), overlay, .. } => {
-                let lower = overlay.lower.iter().find(|path| !path.starts_with(&state));
-                let lower = lower.map_or(String::new(), |path| path.display().to_string());
-                let more = overlay.lower.len() > 1;
+                let of_host: Vec<_> =
+                    overlay.lower.iter().filter(|path| !path.starts_with(&state)).collect();
+                let (lower, more) = match (packed_text(steps), &of_host[..]) {
+                    (Some(packed), _) => (packed, false),
+                    (None, [first, rest @ ..]) => (first.display().to_string(), !rest.is_empty()),
+                    (None, []) => (String::new(), false),
+                };
                 parts.push(match &overlay.upper {
                     Some((upper, _)) if upper.starts_with(&state) => {
                         format!(

@@ -9,6 +9,7 @@ pub mod cgroup;
 mod closure;
 pub mod describe;
 mod files;
+mod image;
 pub(crate) mod mounts;
 mod process;
 pub(crate) mod root;
@@ -40,6 +41,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether some steps have to be done before the rest can be planned.
+    pub fn needs_preparation(&self) -> bool {
+        self.steps.iter().any(|planned| matches!(planned.step, Step::ImportImage { .. }))
+    }
+
     /// Index of the step that splits the host's side from the jail's.
     pub fn enter(&self) -> usize {
         self.steps
@@ -58,6 +64,8 @@ pub struct Planning {
     pub diagnostics: Vec<Diagnostic>,
     /// Limits that are left out.
     pub left_out: Vec<LeftOut>,
+    /// What an image's configuration says, by key.
+    pub from_image: Vec<(&'static str, String)>,
 }
 
 /// How much planning looks at.
@@ -72,11 +80,31 @@ pub enum Care {
 
 /// Plans a unit for a host.
 pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
+    let packed = image::find(unit, host);
+    let with_defaults;
+    let mut unit = unit;
+    if let Some(Ok(packed)) = &packed {
+        with_defaults = image::with_defaults(unit, &packed.config);
+        unit = &with_defaults;
+    }
     let mut planner = Planner::new(unit, host);
+    if let (Some(Ok(_)), None, false) = (&packed, &unit.process.command, unit.process.has_command) {
+        let at = unit.root.kind.as_ref().and_then(|kind| kind.span);
+        planner.find(
+            Diagnostic::error("E0104", "neither the unit nor its image says what to run")
+                .at_maybe(at, "has no `Entrypoint` and no `Cmd`")
+                .help("`command = [\"/bin/sh\"]` in `[process]`, or the command after `--`"),
+        );
+    }
+    match packed {
+        Some(Ok(packed)) => planner.packed = Some(packed),
+        Some(Err(diagnostic)) => planner.find(*diagnostic),
+        None => {}
+    }
     let steps = planner.steps();
     if care == Care::Everything {
         planner.check_kernel();
-        if planner.view.holder(std::path::Path::new("/")).is_some() {
+        if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
             planner.check_command();
         }
     }
@@ -85,7 +113,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let sound = diagnostics.iter().all(|finding| finding.severity == Severity::Warning);
     let plan = (sound && unit.root.kind.is_some() && unit.process.command.is_some())
         .then(|| Plan { name: unit.name.value.clone(), steps });
-    Planning { plan, diagnostics, left_out: planner.left_out }
+    Planning { plan, diagnostics, left_out: planner.left_out, from_image: image::settings(unit) }
 }
 
 struct Planner<'a, H> {
@@ -93,6 +121,8 @@ struct Planner<'a, H> {
     host: &'a H,
     /// Whether the jail has a user namespace of its own.
     private_user: bool,
+    /// The image or archive that is the root.
+    packed: Option<image::Packed>,
     findings: Vec<Diagnostic>,
     left_out: Vec<LeftOut>,
     steps: Vec<Planned>,
@@ -122,6 +152,7 @@ impl<'a, H: Host> Planner<'a, H> {
             unit,
             host,
             private_user,
+            packed: None,
             findings: Vec::new(),
             left_out: Vec::new(),
             steps: Vec::with_capacity(64),
@@ -235,8 +266,8 @@ impl<'a, H: Host> Planner<'a, H> {
 
     /// Adds a step that a key asked for, or that key's default.
     fn setting(&mut self, step: Step, setting: &Setting<()>, key: &'static str) {
-        let origin = origin(setting.span, key);
-        self.push(step, origin);
+        let of_image = image::image_origin(self.unit, key).filter(|_| setting.span.is_none());
+        self.push(step, of_image.unwrap_or(origin(setting.span, key)));
     }
 
     fn find(&mut self, diagnostic: Diagnostic) {

@@ -323,7 +323,7 @@ impl<H: Host> Planner<'_, H> {
                 );
                 false
             }
-            Place::Layers(_) if holder.is_root && self.points_at.is_some() => {
+            Place::Layers(_) | Place::Memory if holder.is_root && self.points_at.is_some() => {
                 let state = self.host.state_directory();
                 self.make_point(&state, path, kind, by);
                 true

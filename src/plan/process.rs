@@ -361,11 +361,28 @@ impl<H: Host> Planner<'_, H> {
             }
             // A root that is not there has been reported, or will be.
             Err(_) if self.view.holder(Path::new("/")).is_none() => None,
+            Err(_) if self.waits_for_image("user", name, span) => None,
             Err(reason) => {
                 self.find(error(reason).help("a number needs no file"));
                 None
             }
         }
+    }
+
+    /// Whether a name can be looked up once the image has been unpacked.
+    fn waits_for_image(&mut self, what: &str, name: &str, span: Option<Span>) -> bool {
+        let waits = self.packed.as_ref().is_some_and(|packed| packed.stored.is_none());
+        if waits {
+            let root = self.unit.root.kind.as_ref().and_then(|kind| kind.span);
+            let message =
+                format!("the {what} `{name}` is looked up when the image has been unpacked");
+            self.find(
+                Diagnostic::warning("W0008", message)
+                    .at_maybe(span.or(root), "shown as root until then")
+                    .help("`jailrun image import` unpacks it"),
+            );
+        }
+        waits
     }
 
     /// A group of the jail by name, or a diagnostic.
@@ -382,6 +399,7 @@ impl<H: Host> Planner<'_, H> {
             }
             // A root that is not there has been reported, or will be.
             Err(_) if self.view.holder(Path::new("/")).is_none() => None,
+            Err(_) if self.waits_for_image("group", name, span) => None,
             Err(reason) => {
                 self.find(error(reason).help("a number needs no file"));
                 None

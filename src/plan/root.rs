@@ -62,6 +62,8 @@ pub(super) enum Tree {
     },
     /// Directories laid over each other.
     Stack(Stack),
+    /// An image that has to be unpacked before anybody can tell.
+    Unseen,
 }
 
 impl Tree {
@@ -74,7 +76,7 @@ impl Tree {
             Self::Memory { populate, .. } => {
                 Place::Layers(populate.iter().rev().cloned().collect())
             }
-            Self::Closure { .. } => Place::Memory,
+            Self::Closure { .. } | Self::Unseen => Place::Memory,
             Self::Stack(stack) => stack.place(),
         }
     }
@@ -82,7 +84,7 @@ impl Tree {
     /// Whether it is filled, or may get mount points, before it is read-only.
     fn is_filled_first(&self) -> bool {
         match self {
-            Self::Bound(_) => false,
+            Self::Bound(_) | Self::Unseen => false,
             Self::Memory { .. } | Self::Closure { .. } => true,
             Self::Stack(stack) => stack.upper != Upper::Nothing,
         }
@@ -113,6 +115,8 @@ impl<H: Host> Planner<'_, H> {
             },
             RootKind::Overlay(overlay) => Tree::Stack(self.stack(overlay)?),
             RootKind::Closure(closure) => self.closure(closure, kind.span)?,
+            RootKind::Tar(_) | RootKind::Oci(_) => self.packed(kind.span)?,
+            RootKind::Image(image) => self.disk_image(image, kind.span)?,
         };
         if !root.ephemeral.value {
             return Some(tree);
@@ -121,7 +125,7 @@ impl<H: Host> Planner<'_, H> {
         Some(match tree {
             Tree::Bound(path) => Tree::Stack(self.ephemeral(path, size)?),
             // Gone with the jail as it is.
-            Tree::Memory { .. } => tree,
+            Tree::Memory { .. } | Tree::Unseen => tree,
             Tree::Closure { entries, .. } => {
                 Tree::Closure { options: vec![option("mode", "755"), size_option(size)], entries }
             }
@@ -161,7 +165,7 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn prepare_tree(&mut self, tree: &Tree) {
         let by = self.root_origin();
         match tree {
-            Tree::Bound(_) | Tree::Memory { .. } | Tree::Closure { .. } => {}
+            Tree::Bound(_) | Tree::Memory { .. } | Tree::Closure { .. } | Tree::Unseen => {}
             Tree::Stack(stack) => self.prepare_stack(stack, by),
         }
     }
@@ -201,6 +205,7 @@ impl<H: Host> Planner<'_, H> {
                 self.fill(entries, by);
             }
             Tree::Stack(stack) => self.stack_root(stack, state, &at, flags, by),
+            Tree::Unseen => self.view.mount(Path::new("/"), Place::Memory, false),
         }
         at
     }

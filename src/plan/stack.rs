@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use super::Planner;
-use super::root::option;
-use super::step::{FsOption, MountFlags, NodeKind, Origin, Overlay, Planned, Spot, Step};
+use super::image::Disk;
+use super::root::{NO_SUID_DEV, option};
+use super::step::{FsOption, Key, MountFlags, NodeKind, Origin, Overlay, Planned, Spot, Step};
 use super::view::Place;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Attributes, Host, Kind, Mounted};
@@ -27,6 +28,10 @@ pub(super) struct Stack {
     pub(super) upper: Upper,
     /// Mounts below the lower directory, which an overlay does not show.
     pub(super) covered: Vec<Mounted>,
+    /// The image whose layers these are: its store and its name.
+    pub(super) held: Option<(PathBuf, Key)>,
+    /// A disk image that is mounted as the only lower directory.
+    pub(super) disk: Option<Disk>,
 }
 
 /// What takes the changes of a stack.
@@ -88,6 +93,8 @@ impl<H: Host> Planner<'_, H> {
             lower,
             upper,
             covered: Vec::new(),
+            held: None,
+            disk: None,
         })
     }
 
@@ -171,11 +178,23 @@ impl<H: Host> Planner<'_, H> {
             );
             return None;
         }
-        Some(Stack { lower: vec![directory], upper: Upper::Memory(size), covered })
+        Some(Stack {
+            lower: vec![directory],
+            upper: Upper::Memory(size),
+            covered,
+            held: None,
+            disk: None,
+        })
     }
 
     /// Host-side steps of a stack: what lies on disk is kept for this jail.
     pub(super) fn prepare_stack(&mut self, stack: &Stack, by: Origin) {
+        if let Some((store, key)) = &stack.held {
+            self.push(Step::HoldImage { store: store.clone(), key: *key }, by);
+        }
+        if let Some(Disk { file, offset, .. }) = &stack.disk {
+            self.push(Step::AttachLoop { file: file.clone(), offset: *offset }, by);
+        }
         if let Upper::Directory { upper, work } = &stack.upper {
             self.push(Step::LockDirectory { path: upper.clone() }, by);
             if let (Err(_), Some(root), Some(name)) =
@@ -196,6 +215,21 @@ impl<H: Host> Planner<'_, H> {
         flags: MountFlags,
         by: Origin,
     ) {
+        if let Some(disk) = &stack.disk {
+            let path = stack.lower[0].clone();
+            let kind = NodeKind::Directory;
+            let node = Step::MakeStageNode { path: path.clone(), kind, mode: 0o755, owner: None };
+            self.push(node, by);
+            self.push(
+                Step::MountLoop {
+                    number: 0,
+                    filesystem: disk.filesystem,
+                    on: Spot::Stage(path),
+                    flags: NO_SUID_DEV,
+                },
+                by,
+            );
+        }
         let flags = MountFlags { read_only: stack.upper == Upper::Nothing, ..flags };
         let (lower, read_only) = match stack.upper {
             // The layer that mount points are put into; two are the least.
@@ -250,6 +284,8 @@ impl<H: Host> Planner<'_, H> {
             lower: vec![mount.target.clone()],
             upper: Upper::Memory(size),
             covered: Vec::new(),
+            held: None,
+            disk: None,
         };
         self.stack_mount(&stack, state, &format!("changes-{number}"), target, flags, by);
     }
@@ -353,11 +389,13 @@ impl<H: Host> Planner<'_, H> {
 impl Stack {
     /// The same with memory on top, which takes the changes.
     pub(super) fn covered_by(self, size: Memory) -> Self {
-        let lower = match self.upper {
-            Upper::Directory { upper, .. } => [upper].into_iter().chain(self.lower).collect(),
-            Upper::Nothing | Upper::Memory(_) => self.lower,
+        let lower = match &self.upper {
+            Upper::Directory { upper, .. } => {
+                [upper.clone()].into_iter().chain(self.lower.iter().cloned()).collect()
+            }
+            Upper::Nothing | Upper::Memory(_) => self.lower.clone(),
         };
-        Self { lower, upper: Upper::Memory(size), covered: self.covered }
+        Self { lower, upper: Upper::Memory(size), ..self }
     }
 
     /// What the jail's tree shows.
@@ -366,6 +404,10 @@ impl Stack {
             Upper::Directory { upper, .. } => Some(upper.clone()),
             Upper::Nothing | Upper::Memory(_) => None,
         };
+        if self.disk.is_some() {
+            // Nobody can look into it before it is mounted.
+            return Place::Memory;
+        }
         Place::Layers(upper.into_iter().chain(self.lower.iter().cloned()).collect())
     }
 }

@@ -8,6 +8,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::block_image::Filesystem;
+pub use crate::image::oci::Key;
+pub use crate::image::source::Source;
 pub use crate::tree::Owners;
 pub use crate::unit::mounts::MountFlags;
 pub use crate::unit::namespaces::TimeOffsets;
@@ -22,6 +25,8 @@ pub enum Origin {
     Key(Span),
     /// The default of that key, given with the value that applies.
     Default(&'static str),
+    /// The configuration of the image that is the root says so, of that key.
+    Image(&'static str),
     /// jailrun always does it, for that reason.
     Always(&'static str),
 }
@@ -136,9 +141,11 @@ pub struct FsOption {
     pub value: Option<String>,
 }
 
-/// Where an overlay is mounted.
+/// Where something is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spot {
+    /// A path on the stage.
+    Stage(PathBuf),
     /// Where the root is attached; it becomes the root.
     Root(PathBuf),
     /// A path inside the jail.
@@ -235,6 +242,26 @@ pub enum Step {
         path: PathBuf,
         /// What it points to.
         to: String,
+    },
+    /// Unpacks an image into the store. What follows depends on it, so it is
+    /// done first, and the rest is planned again.
+    ImportImage {
+        /// Where it comes from.
+        source: Source,
+    },
+    /// Keeps an image from being removed.
+    HoldImage {
+        /// The store.
+        store: PathBuf,
+        /// The image's name there.
+        key: Key,
+    },
+    /// Makes a block device of a file; loop(4). It is gone with its last user.
+    AttachLoop {
+        /// The file.
+        file: PathBuf,
+        /// Where the file system begins.
+        offset: u64,
     },
     /// Keeps a directory for this jail alone, as far as jails go; flock(2).
     LockDirectory {
@@ -377,6 +404,17 @@ pub enum Step {
         path: PathBuf,
         /// The layer.
         to: PathBuf,
+    },
+    /// Mounts the file system of a loop device, read-only.
+    MountLoop {
+        /// Which of the devices, from 0.
+        number: usize,
+        /// Its type.
+        filesystem: Filesystem,
+        /// Where.
+        on: Spot,
+        /// Flags of the mount.
+        flags: MountFlags,
     },
     /// Lays directories over each other.
     MountOverlay {
@@ -600,6 +638,10 @@ impl Step {
             // The supervisor's own, gone with its process.
             Self::OpenStream { .. }
             | Self::LockDirectory { .. }
+            | Self::HoldImage { .. }
+            | Self::AttachLoop { .. }
+            // Kept for the next launch.
+            | Self::ImportImage { .. }
             | Self::Supervise { .. }
             | Self::JoinPidNamespace { .. } => None,
             // The kernel takes back everything that lives in a namespace or a
@@ -620,6 +662,7 @@ impl Step {
             | Self::MakeStageNode { .. }
             | Self::CopyTree { .. }
             | Self::LinkLayer { .. }
+            | Self::MountLoop { .. }
             | Self::MountOverlay { .. }
             | Self::WriteContent { .. }
             | Self::AttachRoot { .. }

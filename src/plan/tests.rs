@@ -13,9 +13,12 @@ use super::cgroup::{Hierarchy, Layout};
 use super::describe::describe;
 use super::step::{NodeKind, Origin, Step};
 use super::{Care, Planning, plan};
+use crate::block_image::Filesystem;
 use crate::closure::{Closure, Entry, Problem, Request, Wanted, What};
 use crate::diagnostic::Severity;
-use crate::host::{Attributes, Host, Kind, Mounted};
+use crate::host::{Attributes, Host, Kind, Mounted, StoredImage};
+use crate::image::oci::Config;
+use crate::image::source::Source;
 use crate::names;
 use crate::unit::{Loaded, from_text, keys};
 
@@ -95,6 +98,7 @@ impl Table {
         host.file("/srv/web/etc/group", "root:x:0:\nstaff:x:50:\n");
         host.program("/srv/web/usr/bin/true", "");
         host.program("/usr/bin/true", "");
+        host.file("/units/root.img", "");
         for directory in ["/run", "/tmp", "/units", "/home/me", "/etc"] {
             host.put(directory, Node::Directory);
         }
@@ -288,6 +292,23 @@ impl Host for Table {
             .collect();
         entries.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(Closure { entries, warnings: Vec::new() })
+    }
+
+    fn stored(&self, _: &Source) -> Result<Option<StoredImage>, String> {
+        Ok(None)
+    }
+
+    fn packed(&self, _: &Source) -> Result<Config, String> {
+        Ok(Config::default())
+    }
+
+    fn block_image(
+        &self,
+        _: &Path,
+        _: u64,
+        expected: Option<Filesystem>,
+    ) -> Result<Filesystem, String> {
+        Ok(expected.unwrap_or(Filesystem::Squashfs))
     }
 
     fn ids(&self) -> (u32, u32) {
@@ -1706,6 +1727,16 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
         ("root", "ephemeral-size") => {
             ("\"1M\"", "root.ephemeral = true\nroot.path = \"/srv/web\"\n")
         }
+        ("root", "tar") => ("\"/etc/root.tar\"", ""),
+        ("root", "sha256") => (
+            "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"",
+            "root.tar = \"/etc/root.tar\"\n",
+        ),
+        ("root", "strip-components") => ("1", "root.tar = \"/etc/root.tar\"\n"),
+        ("root", "oci") => ("\"/etc:tag\"", ""),
+        ("root", "image") => ("\"/units/root.img\"", ""),
+        ("root", "fstype") => ("\"erofs\"", "root.image = \"/units/root.img\"\n"),
+        ("root", "offset") => ("\"1M\"", "root.image = \"/units/root.img\"\n"),
         ("root", "read-only") => ("true", root),
         ("root", "switch") => ("\"chroot\"", root),
         ("root", "api-filesystems") => ("[\"/proc\"]", root),
@@ -1856,6 +1887,10 @@ fn every_default_that_is_documented_can_be_written_and_changes_nothing() {
                 "root.ephemeral-size" => {
                     "root.ephemeral = true\nroot.path = \"/srv/web\"\nprocess.command = [\"true\"]\n"
                 }
+                "root.strip-components" => {
+                    "root.tar = \"/etc/root.tar\"\nprocess.command = [\"true\"]\n"
+                }
+                "root.offset" => "root.image = \"/units/root.img\"\nprocess.command = [\"true\"]\n",
                 "root.mode" => "root.tmpfs = \"1M\"\nprocess.command = [\"/x\"]\n",
                 "limits.cpu-burst" => {
                     "limits.cpu = 1\nroot.path = \"/srv/web\"\nprocess.command = [\"true\"]\n"

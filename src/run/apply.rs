@@ -15,11 +15,14 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 
 use super::error::Failed;
-use super::{init, state, verify};
+use super::{images, init, state, verify};
+use crate::block_image::{self, LoopDevice};
+use crate::image::progress::Progress;
+use crate::image::store::Held;
 use crate::names;
 use crate::plan::step::{
-    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Overlay, Propagation, RootMap, Spot, Step,
-    TimeOffsets,
+    Filesystem, FsOption, MountFlags, Namespace, NodeKind, OpenMode, Overlay, Propagation, RootMap,
+    Spot, Step, TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
 use crate::tree;
@@ -54,6 +57,10 @@ pub(super) struct Context {
     pub(super) lock: Option<std::fs::File>,
     /// Directories that are kept for this jail.
     pub(super) locks: Vec<OwnedFd>,
+    /// The image that the root is made of.
+    pub(super) held: Option<Held>,
+    /// Devices that files are mounted from.
+    loops: Vec<LoopDevice>,
     /// Becomes readable when the v1 memory group runs out.
     pub(super) oom: Option<OwnedFd>,
     /// How the jail is ended.
@@ -77,6 +84,8 @@ impl Context {
             cpus,
             lock: None,
             locks: Vec::new(),
+            held: None,
+            loops: Vec::new(),
             oom: None,
             supervise: super::Supervision::default(),
             made: Vec::new(),
@@ -237,6 +246,12 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let stage = new_filesystem(c"tmpfs", "jailrun", &options, MountFlags::NONE)?;
             attach(&stage, at)?;
             nix::sys::stat::mkdirat(stage.as_fd(), "root", Mode::from_bits_truncate(0o755))?;
+        }
+        Step::ImportImage { source } => images::import(source, &Progress::silent()).map(drop)?,
+        Step::HoldImage { store, key } => cx.held = Some(images::hold(store, key)?),
+        Step::AttachLoop { file, offset } => cx.loops.push(attach_loop(file, *offset)?),
+        Step::MountLoop { number, filesystem, on, flags } => {
+            mount_loop(cx, *number, *filesystem, on, *flags)?;
         }
         Step::LockDirectory { path } => cx.locks.push(lock_directory(path)?),
         Step::MountMemory { at, options } => {
@@ -474,6 +489,7 @@ fn enter(
             drop(alive);
             cx.lock = None;
             cx.locks.clear();
+            cx.held = None;
             cx.oom = None;
             cx.status = Some(status);
             nix::sys::stat::umask(Mode::empty());
@@ -623,6 +639,40 @@ fn make_stage_node(path: &Path, kind: NodeKind, mode: u32, owner: Option<(u32, u
     Ok(nix::sys::stat::fchmodat(&directory, name, Mode::from_bits_truncate(mode), how)?)
 }
 
+/// The descriptor keeps the device until it is mounted, and the mount after.
+fn attach_loop(file: &Path, offset: u64) -> Applied<LoopDevice> {
+    let image = sys::open2(file, libc::O_RDONLY | libc::O_NONBLOCK, libc::RESOLVE_NO_SYMLINKS)?;
+    block_image::attach(image.as_fd(), offset, None)
+        .map_err(|error| Failed::because(Errno::EIO, error.to_string()))
+}
+
+fn mount_loop(
+    cx: &mut Context,
+    number: usize,
+    filesystem: Filesystem,
+    on: &Spot,
+    flags: MountFlags,
+) -> Applied {
+    let device = cx.loops.get(number).ok_or(Errno::ENODEV)?;
+    let name = CString::new(filesystem.name()).map_err(|_| Errno::EINVAL)?;
+    // Of the file system itself: a journal would be replayed otherwise.
+    let options = [FsOption { key: "ro", value: None }];
+    let source = device.path.to_string_lossy().into_owned();
+    let tree = new_filesystem(&name, &source, &options, flags)?;
+    match on {
+        Spot::Stage(path) => attach(&tree, path)?,
+        Spot::Root(path) => {
+            attach(&tree, path)?;
+            cx.root = Some(tree);
+        }
+        Spot::Inside(target) => {
+            let point = open_below(cx.root()?, target, libc::O_PATH | libc::O_DIRECTORY)?;
+            cx.mount(tree.as_fd(), point.as_fd(), target)?;
+        }
+    }
+    Ok(())
+}
+
 fn mount_overlay(cx: &mut Context, on: &Spot, overlay: &Overlay, flags: MountFlags) -> Applied {
     use nix::mount::MsFlags;
     let bits = [
@@ -638,7 +688,7 @@ fn mount_overlay(cx: &mut Context, on: &Spot, overlay: &Overlay, flags: MountFla
         nix::mount::mount(kind, at, kind, bits, Some(options.as_str()))
     };
     let tree = match on {
-        Spot::Root(at) => {
+        Spot::Root(at) | Spot::Stage(at) => {
             mount(at)?;
             open_host(at)?
         }

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod error;
+mod images;
 mod init;
 pub mod state;
 mod supervise;
@@ -19,6 +20,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use self::apply::{Context, Flow};
 use self::error::{Failed, StepFailed};
+use crate::image::progress::Progress;
+use crate::image::store;
 use crate::plan::Plan;
 use crate::plan::step::{Step, Undo};
 use crate::sys;
@@ -74,6 +77,20 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGCONT,
     Signal::SIGWINCH,
 ];
+
+/// Applies what the rest of a plan depends on: the plan has to be made again
+/// after it. Returns what to say, a line each.
+pub fn prepare(plan: &Plan, progress: &Progress) -> Result<Vec<String>, StepFailed> {
+    let mut lines = Vec::new();
+    for (step, planned) in plan.steps.iter().enumerate() {
+        if let Step::ImportImage { source } = &planned.step {
+            let imported =
+                images::import(source, progress).map_err(|failed| StepFailed { step, failed })?;
+            lines.extend(store::losses(&imported.layers));
+        }
+    }
+    Ok(lines)
+}
 
 /// Launches a plan and waits for its end. A failure has been taken back when
 /// it is returned.

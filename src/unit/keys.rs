@@ -59,7 +59,7 @@ pub const TABLES: &[TableKey] = &[
     table("", "Keys at the top of the file, before any table."),
     table(
         "root",
-        "The file system the jail sees as `/`. Exactly one of `path`, `host`, `tmpfs`, `lower` and `binaries`.",
+        "The file system the jail sees as `/`. Exactly one of `path`, `host`, `tmpfs`, `lower`, `binaries`, `tar`, `oci` and `image`.",
     ),
     table(
         "namespaces",
@@ -197,10 +197,47 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "root",
+        "tar",
+        "path",
+        "",
+        "An archive of a root: plain, gzip or zstd. It is unpacked once, into the store, and never written to.",
+    ),
+    key("root", "sha256", "string", "", "With `tar`: the SHA-256 digest that the file must have."),
+    key(
+        "root",
+        "strip-components",
+        "0 to 1000",
+        "0",
+        "With `tar`: so many leading components are taken off every name.",
+    ),
+    key(
+        "root",
+        "oci",
+        "path, or path:reference",
+        "",
+        "An image: an OCI layout, an OCI archive, or an archive of `docker save`. Its layers are verified and unpacked once, into the store, and never written to. `command`, `env`, `cwd`, `user`, `group` and `stop-signal` are those of its configuration where the unit does not set them; arguments behind `--` replace its `Cmd`.",
+    ),
+    key(
+        "root",
+        "image",
+        "path",
+        "",
+        "A file with a squashfs, erofs or ext4 file system, mounted through a loop device, and never written to. Needs root.",
+    ),
+    key(
+        "root",
+        "fstype",
+        "\"squashfs\", \"erofs\" or \"ext4\"",
+        "",
+        "With `image`: which of them it is. Without it, that is found out.",
+    ),
+    key("root", "offset", "size", "0", "With `image`: where the file system begins."),
+    key(
+        "root",
         "read-only",
         "boolean",
         "false",
-        "Makes the root, and every mount below it, read-only. True for `host`, and for a stack without `upper`; with `ephemeral` false again.",
+        "Makes the root, and every mount below it, read-only. True for every kind but `path`, `tmpfs` and `lower` with `upper`; with `ephemeral` false again.",
     ),
     key(
         "root",

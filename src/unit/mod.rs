@@ -23,7 +23,7 @@ use self::limits::Limits;
 use self::mounts::Mount;
 use self::namespaces::{Mode, Namespaces};
 use self::process::{Lifecycle, Network, Process, Security};
-use self::root::Root;
+use self::root::{Root, RootKind};
 use self::tree::{Table, Value};
 use crate::diagnostic::{self, Diagnostic};
 use crate::source::{Sources, Span};
@@ -206,6 +206,14 @@ pub fn from_text(
 }
 
 fn append_arguments(unit: &mut Unit, arguments: &[String], findings: &Findings, whole: Span) {
+    if matches!(unit.root.kind.as_ref().map(|kind| &kind.value), Some(RootKind::Oci(_)))
+        && unit.process.command.is_none()
+        && !unit.process.has_command
+    {
+        // The image's own command is known when it is read.
+        unit.process.arguments = arguments.to_vec();
+        return;
+    }
     match &mut unit.process.command {
         Some(command) => command.value.extend_from_slice(arguments),
         None if !arguments.is_empty() => {
@@ -404,6 +412,8 @@ fn belongs(key: &str, root: Option<&Table>) -> bool {
     match key {
         "mode" => has("tmpfs"),
         "upper-size" => has("upper"),
+        "strip-components" => has("tar"),
+        "offset" => has("image"),
         "ephemeral-size" => has("ephemeral"),
         _ => true,
     }
@@ -412,7 +422,8 @@ fn belongs(key: &str, root: Option<&Table>) -> bool {
 fn default_in_force<'a>(table: &str, key: &'a keys::Key, found: Option<&Table>) -> &'a str {
     let has =
         |name| table == "root" && found.is_some_and(|found: &Table| found.get(name).is_some());
-    let is_kept = has("host") || has("binaries") || (has("lower") && !has("upper"));
+    let is_kept = ["host", "binaries", "tar", "oci", "image"].into_iter().any(has)
+        || (has("lower") && !has("upper"));
     if key.name == "read-only" && is_kept && !has("ephemeral") { "true" } else { key.default }
 }
 

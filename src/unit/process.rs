@@ -19,6 +19,10 @@ pub struct Process {
     pub command: Option<Setting<Vec<String>>>,
     /// Whether `command` is written, readable or not.
     pub has_command: bool,
+    /// Arguments of the caller, for the command of an image.
+    pub arguments: Vec<String>,
+    /// Keys whose values are those of an image's configuration.
+    pub from_image: Vec<&'static str>,
     /// `env`.
     pub env: Vec<(String, Setting<String>)>,
     /// `env-pass`.
@@ -187,6 +191,8 @@ impl Process {
             command: reader.get::<Vec<Setting<String>>>("command").map(|command| {
                 command.map(|words| words.into_iter().map(|word| word.value).collect())
             }),
+            arguments: Vec::new(),
+            from_image: Vec::new(),
             env: reader.get::<Environment>("env").map(|env| env.value.0).unwrap_or_default(),
             env_pass: reader
                 .get::<Vec<Setting<VariableName>>>("env-pass")

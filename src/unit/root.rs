@@ -2,9 +2,11 @@
 
 use super::decode::{Context, FromNode, Reader, Setting, one_of};
 use super::tree::{Node, Value};
-use super::value::{Bytes, HostPath, JailPath, Memory, Mode, True};
+use super::value::{Bounded, Bytes, HostPath, JailPath, Memory, Mode, True};
+use crate::block_image::{FILESYSTEMS, Filesystem};
 use crate::closure::Extra;
 use crate::diagnostic::Diagnostic;
+use crate::image::digest::Digest;
 use crate::source::Span;
 
 /// The table.
@@ -48,6 +50,54 @@ pub enum RootKind {
     Overlay(Overlay),
     /// Programs of the host with all they need, and nothing else.
     Closure(Closure),
+    /// An archive, unpacked once into the store.
+    Tar(Tar),
+    /// An image with its layers, unpacked once into the store: the path of a
+    /// layout or archive, and `:` with a reference where it holds several.
+    Oci(String),
+    /// A file with a file system in it.
+    Image(DiskImage),
+}
+
+/// An archive of a root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tar {
+    /// The file.
+    pub path: HostPath,
+    /// What it must be.
+    pub sha256: Option<Digest>,
+    /// Leading components taken off every name.
+    pub strip_components: u32,
+}
+
+/// A file with a file system in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskImage {
+    /// The file.
+    pub path: HostPath,
+    /// Which file system; found out where it is not said.
+    pub filesystem: Option<Filesystem>,
+    /// Where it starts, in bytes.
+    pub offset: u64,
+}
+
+impl FromNode for Digest {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let text = String::from_node(node, cx)?;
+        let found = format!("sha256:{}", text.strip_prefix("sha256:").unwrap_or(&text)).parse();
+        if found.is_err() {
+            let message = format!("`{}` is not a SHA-256 digest", text.escape_debug());
+            cx.findings.push(cx.invalid(node, message, "64 digits, 0-9 and a-f"));
+        }
+        found.ok()
+    }
+}
+
+impl FromNode for Filesystem {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let names = FILESYSTEMS.map(|filesystem| (filesystem.name(), filesystem));
+        one_of(node, cx, &names)
+    }
 }
 
 /// Programs of the host with all they need. Paths are the same on the host and
@@ -75,7 +125,7 @@ impl RootKind {
     pub fn is_kept(&self) -> bool {
         match self {
             Self::Directory(_) | Self::Tmpfs { .. } => false,
-            Self::Host | Self::Closure(_) => true,
+            Self::Host | Self::Closure(_) | Self::Tar(_) | Self::Oci(_) | Self::Image(_) => true,
             Self::Overlay(overlay) => overlay.upper.is_none(),
         }
     }
@@ -279,7 +329,7 @@ impl Root {
             [] => reader.findings().push(
                 Diagnostic::error("E0104", "the unit does not say what its root is")
                     .at_maybe(whole, "")
-                    .note("one of `path = \"/directory\"`, `host = true`, `tmpfs = \"64M\"`, `lower = [\"/directory\"]` and `binaries = [\"program\"]` in `[root]`"),
+                    .note("one of `path = \"/directory\"`, `host = true`, `tmpfs = \"64M\"`, `lower = [\"/directory\"]`, `binaries = [\"program\"]`, `tar = \"root.tar\"`, `oci = \"layout:tag\"` and `image = \"root.squashfs\"` in `[root]`"),
             ),
             [_] => {}
             [first, second, ..] => reader.findings().push(
@@ -291,6 +341,15 @@ impl Root {
         belongs_to(reader, &["inodes", "mode", "populate"], "tmpfs");
         belongs_to(reader, &["upper", "work", "upper-size"], "lower");
         belongs_to(reader, &["libraries", "files", "with"], "binaries");
+        belongs_to(reader, &["sha256", "strip-components"], "tar");
+        belongs_to(reader, &["fstype", "offset"], "image");
+        let tar = reader.get::<HostPath>("tar");
+        let sha256 = reader.get::<Digest>("sha256");
+        let strip_components = reader.get::<Bounded<0, 1000>>("strip-components");
+        let oci = reader.get::<HostPath>("oci");
+        let image = reader.get::<HostPath>("image");
+        let filesystem = reader.get::<Filesystem>("fstype");
+        let offset = reader.get::<Bytes>("offset");
         let binaries = reader.get::<Vec<Setting<String>>>("binaries");
         let libraries = reader.get::<Vec<Setting<String>>>("libraries");
         let files = reader.get::<Vec<Setting<JailPath>>>("files");
@@ -325,6 +384,26 @@ impl Root {
                         libraries: libraries.map(|list| list.value).unwrap_or_default(),
                         files: files.map(|list| list.value).unwrap_or_default(),
                         with: with.map(|list| list.value).unwrap_or_default(),
+                    })
+                }))
+            })
+            .or_else(|| {
+                let strip = strip_components.map_or(0, |strip| strip.value.0);
+                Some(tar?.map(|path| {
+                    RootKind::Tar(Tar {
+                        path,
+                        sha256: sha256.map(|digest| digest.value),
+                        strip_components: u32::try_from(strip).unwrap_or(0),
+                    })
+                }))
+            })
+            .or_else(|| Some(oci?.map(|path| RootKind::Oci(path.0.to_string_lossy().into_owned()))))
+            .or_else(|| {
+                Some(image?.map(|path| {
+                    RootKind::Image(DiskImage {
+                        path,
+                        filesystem: filesystem.map(|filesystem| filesystem.value),
+                        offset: offset.map_or(0, |offset| offset.value.0),
                     })
                 }))
             });
@@ -362,7 +441,7 @@ impl Root {
 }
 
 /// The keys that say of which kind a root is.
-const KINDS: [&str; 5] = ["path", "host", "tmpfs", "lower", "binaries"];
+const KINDS: [&str; 8] = ["path", "host", "tmpfs", "lower", "binaries", "tar", "oci", "image"];
 
 fn read_upper(reader: &Reader<'_>, size: &Setting<Memory>) -> Option<Setting<Upper>> {
     let upper = reader.get::<HostPath>("upper");

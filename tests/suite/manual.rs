@@ -11,9 +11,12 @@ use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use jailrun::block_image::Filesystem;
 use jailrun::closure::{Closure, Problem, Request};
 use jailrun::codes::CODES;
-use jailrun::host::{Attributes, Host, Kind, Mounted};
+use jailrun::host::{Attributes, Host, Kind, Mounted, StoredImage};
+use jailrun::image::oci::Config;
+use jailrun::image::source::Source;
 use jailrun::names;
 use jailrun::plan::cgroup::Layout;
 use jailrun::plan::describe::flag_words;
@@ -557,6 +560,23 @@ impl Host for Everything {
 
     fn closure(&self, _: &Request<'_>) -> Result<Closure, Vec<Problem>> {
         Ok(Closure { entries: Vec::new(), warnings: Vec::new() })
+    }
+
+    fn stored(&self, _: &Source) -> Result<Option<StoredImage>, String> {
+        Ok(None)
+    }
+
+    fn packed(&self, _: &Source) -> Result<Config, String> {
+        Ok(Config::default())
+    }
+
+    fn block_image(
+        &self,
+        _: &Path,
+        _: u64,
+        expected: Option<Filesystem>,
+    ) -> Result<Filesystem, String> {
+        Ok(expected.unwrap_or(Filesystem::Squashfs))
     }
 
     fn ids(&self) -> (u32, u32) {

@@ -1,0 +1,238 @@
+//! Roots that come packed: archives, images and disk images.
+//!
+//! What is in the store can be looked into, and is a stack of its layers. What
+//! is not has to be unpacked first; then all is planned again.
+
+use std::path::{Path, PathBuf};
+
+use super::Planner;
+use super::root::Tree;
+use super::stack::{Stack, Upper};
+use super::step::{Filesystem, Origin, Step};
+use crate::diagnostic::Diagnostic;
+use crate::host::{Host, Kind, StoredImage};
+use crate::image::oci::Config;
+use crate::image::source::{self, Platform, Source};
+use crate::source::Span;
+use crate::unit::Unit;
+use crate::unit::decode::Setting;
+use crate::unit::process::Process;
+use crate::unit::root::{DiskImage, RootKind};
+use crate::unit::value::{HostPath, JailPath, Signal, Who, normal_path};
+
+/// What planning has found of a packed root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Packed {
+    /// Where it comes from.
+    pub(super) source: Source,
+    /// The image in the store; what is not there is unpacked first.
+    pub(super) stored: Option<StoredImage>,
+    /// How the image wants to be run.
+    pub(super) config: Config,
+}
+
+/// Looks for the image or archive that is a unit's root.
+pub(super) fn find(unit: &Unit, host: &impl Host) -> Option<Result<Packed, Box<Diagnostic>>> {
+    let kind = unit.root.kind.as_ref()?;
+    let source = match &kind.value {
+        RootKind::Tar(tar) => Source::Tar {
+            path: absolute(&tar.path, unit),
+            sha256: tar.sha256,
+            strip_components: tar.strip_components,
+        },
+        RootKind::Oci(text) => {
+            let exists = |path: &Path| host.look(path).is_ok();
+            let text = absolute(&HostPath(text.into()), unit);
+            let (path, reference) = source::split_reference(&text.to_string_lossy(), exists);
+            Source::Image { path, reference, platform: Platform::host() }
+        }
+        RootKind::Directory(_)
+        | RootKind::Host
+        | RootKind::Tmpfs { .. }
+        | RootKind::Overlay(_)
+        | RootKind::Closure(_)
+        | RootKind::Image(_) => return None,
+    };
+    let found = host.stored(&source).and_then(|stored| {
+        let config = match &stored {
+            Some(stored) => stored.config.clone(),
+            None => host.packed(&source)?,
+        };
+        Ok(Packed { source, stored, config })
+    });
+    Some(found.map_err(|reason| {
+        let diagnostic = Diagnostic::error("E0313", "the image cannot be used");
+        Box::new(diagnostic.at_maybe(kind.span, "asked for here").note(reason))
+    }))
+}
+
+fn absolute(path: &HostPath, unit: &Unit) -> PathBuf {
+    path.resolve(&unit.base)
+}
+
+/// The unit with what the image's configuration says where the unit does not.
+pub(super) fn with_defaults(unit: &Unit, config: &Config) -> Unit {
+    let mut unit = unit.clone();
+    let process = &mut unit.process;
+    let mut from_image = Vec::new();
+    if process.command.is_none() && !process.has_command {
+        let rest = match &process.arguments[..] {
+            [] => &config.cmd,
+            arguments => arguments,
+        };
+        let command: Vec<_> = config.entrypoint.iter().chain(rest).cloned().collect();
+        if !command.is_empty() {
+            process.command = Some(Setting::default(command));
+            from_image.push("process.command");
+        }
+    }
+    if !config.env.is_empty() {
+        add_environment(process, &config.env);
+        from_image.push("process.env");
+    }
+    if let (None, Some(path)) =
+        (process.cwd.span, config.working_dir.as_deref().and_then(normal_path))
+    {
+        process.cwd = Setting::default(JailPath(path));
+        from_image.push("process.cwd");
+    }
+    if let (None, Some(user)) =
+        (process.user.span, config.user.as_deref().filter(|user| !user.is_empty()))
+    {
+        let who = |text: &str| match text.parse() {
+            Ok(id) => Who::Id(id),
+            Err(_) => Who::Name(text.to_owned()),
+        };
+        let (user, group) =
+            user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
+        process.user = Setting::default(who(user));
+        from_image.push("process.user");
+        if let (None, Some(group)) = (&process.group, group) {
+            process.group = Some(Setting::default(who(group)));
+            from_image.push("process.group");
+        }
+    }
+    if let (None, Some(signal)) = (unit.lifecycle.stop_signal.span, &config.stop_signal)
+        && let Some(number) = crate::names::signal_number(signal)
+    {
+        unit.lifecycle.stop_signal = Setting::default(Signal(number));
+        from_image.push("lifecycle.stop-signal");
+    }
+    unit.process.from_image = from_image;
+    unit
+}
+
+/// The image's variables come first: the unit's win.
+fn add_environment(process: &mut Process, env: &[String]) {
+    let image = env.iter().filter_map(|text| text.split_once('='));
+    let mut all: Vec<_> =
+        image.map(|(name, value)| (name.to_owned(), Setting::default(value.to_owned()))).collect();
+    all.append(&mut process.env);
+    process.env = all;
+}
+
+impl<H: Host> Planner<'_, H> {
+    /// The layers of an image.
+    pub(super) fn packed(&mut self, span: Option<Span>) -> Option<Tree> {
+        match self.packed.clone()? {
+            Packed { stored: Some(stored), .. } => Some(Tree::Stack(Stack {
+                lower: stored.layers.clone(),
+                upper: Upper::Nothing,
+                covered: Vec::new(),
+                held: Some((stored.store, stored.key)),
+                disk: None,
+            })),
+            Packed { source, stored: None, .. } => {
+                let by = super::origin(span, "root");
+                self.push(Step::ImportImage { source }, by);
+                Some(Tree::Unseen)
+            }
+        }
+    }
+
+    /// A file with a file system in it.
+    pub(super) fn disk_image(&mut self, image: &DiskImage, span: Option<Span>) -> Option<Tree> {
+        let (file, filesystem) = self.disk(image, span)?;
+        Some(Tree::Stack(Stack {
+            lower: vec![self.host.state_directory().join("image")],
+            upper: Upper::Nothing,
+            covered: Vec::new(),
+            held: None,
+            disk: Some(Disk { file, offset: image.offset, filesystem }),
+        }))
+    }
+
+    /// The file of a disk image, and what is in it.
+    fn disk(&mut self, image: &DiskImage, span: Option<Span>) -> Option<(PathBuf, Filesystem)> {
+        let path = self.resolve(&image.path);
+        if self.private_user {
+            self.find(
+                Diagnostic::error("E0309", "an ordinary user cannot mount a disk image")
+                    .at_maybe(span, "needs a loop device")
+                    .help("unpack it into a directory, and use that with `path`"),
+            );
+            return None;
+        }
+        let found = match self.host.canonical(&path) {
+            Ok((file, Kind::File { .. })) => self
+                .host
+                .block_image(&file, image.offset, image.filesystem)
+                .map(|filesystem| (file, filesystem)),
+            Ok(_) => Err("not a regular file".to_owned()),
+            Err(error) => Err(crate::unit::io_reason(&error)),
+        };
+        match found {
+            Ok(found) => Some(found),
+            Err(reason) => {
+                let message = format!("the image `{}` cannot be used", path.display());
+                self.find(Diagnostic::error("E0313", message).at_maybe(span, reason));
+                None
+            }
+        }
+    }
+
+    /// Whether the jail's files cannot be looked into while planning.
+    pub(super) fn is_unseen(&self) -> bool {
+        match &self.unit.root.kind {
+            Some(Setting { value: RootKind::Image(_), .. }) => true,
+            _ => self.packed.as_ref().is_some_and(|packed| packed.stored.is_none()),
+        }
+    }
+}
+
+/// A disk image that a stack is laid over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Disk {
+    pub(super) file: PathBuf,
+    pub(super) offset: u64,
+    pub(super) filesystem: Filesystem,
+}
+
+/// The place of a step that a key of the image asked for.
+pub(super) fn image_origin(unit: &Unit, key: &'static str) -> Option<Origin> {
+    unit.process.from_image.contains(&key).then_some(Origin::Image(key))
+}
+
+/// What is in force because the image says so, as one would write it.
+pub(super) fn settings(unit: &Unit) -> Vec<(&'static str, String)> {
+    let process = &unit.process;
+    let who = |who: &Who| match who {
+        Who::Id(id) => id.to_string(),
+        Who::Name(name) => format!("{name:?}"),
+    };
+    let list = |words: &[String]| format!("{words:?}");
+    let value = |key| match key {
+        "process.command" => list(&process.command.as_ref().map_or(&[][..], |it| &it.value)),
+        "process.env" => {
+            let of_image = process.env.iter().filter(|(_, value)| value.span.is_none());
+            let pairs: Vec<_> =
+                of_image.map(|(name, value)| format!("{name} = {:?}", value.value)).collect();
+            format!("{{ {} }}", pairs.join(", "))
+        }
+        "process.cwd" => format!("{:?}", process.cwd.value.0),
+        "process.user" => who(&process.user.value),
+        "process.group" => process.group.as_ref().map_or(String::new(), |it| who(&it.value)),
+        _ => format!("{:?}", crate::names::signal(unit.lifecycle.stop_signal.value.0)),
+    };
+    process.from_image.iter().map(|key| (*key, value(*key))).collect()
+}
