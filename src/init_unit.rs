@@ -478,15 +478,84 @@ fn root_table(out: &mut String, draft: &Draft) {
         let names: Vec<_> = draft.missing.iter().map(|name| quoted(name)).collect();
         writeln!(out, "# Needed too, but not installed: {}", names.join(", ")).ok();
     }
-    let unused = Extra::TABLE.iter().filter(|(_, extra)| !draft.with.contains(extra));
-    let unused: Vec<_> =
-        unused.map(|(name, extra)| format!("{name} ({})", purpose(*extra))).collect();
-    out.push('\n');
-    if !unused.is_empty() {
-        writeln!(out, "# There is also: {}.", unused.join(", ")).ok();
+    out.push_str("\nwith = [\n");
+    for (name, extra) in Extra::TABLE {
+        let mark = if draft.with.contains(&extra) { "" } else { "# " };
+        let item = format!("{mark}{},", quoted(name));
+        writeln!(out, "  {item:20}  # {}", purpose(extra)).ok();
     }
-    if draft.with.is_empty() {
-        return;
+    out.push_str("]\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unit::keys;
+
+    fn unit(command: &[&str], directory: &Path) -> String {
+        let command: Vec<String> = command.iter().map(ToString::to_string).collect();
+        unit_for(&Asked { root: Path::new("/"), command: &command, directory }).unwrap()
     }
-    list(out, "with", draft.with.iter().map(|extra| (extra.name(), purpose(*extra))));
+
+    fn strings(text: &str, table: &str, key: &str) -> Vec<String> {
+        let parsed =
+            toml::de::DeTable::parse(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let table = parsed.get_ref()[table].get_ref().as_table().unwrap();
+        let list = table.get(key).unwrap().get_ref().as_array().unwrap();
+        list.iter().map(|item| item.get_ref().as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn words_of_the_command_come_through_as_they_are() {
+        let words = ["sh", "-c", "a\n[x]\t\"\\\u{7f}\u{1b}", "# ü", ""];
+        let text = unit(&words, Path::new("/"));
+        let command = strings(&text, "process", "command");
+        assert!(command[0].ends_with("/sh"), "{command:?}");
+        assert_eq!(command[1..], words[1..]);
+        assert_eq!(strings(&text, "root", "binaries"), [command[0].clone()]);
+    }
+
+    #[test]
+    fn every_key_is_one_of_a_unit() {
+        let text = unit(&["sh"], Path::new("/"));
+        let parsed = toml::de::DeTable::parse(&text).unwrap();
+        for (table, value) in parsed.get_ref() {
+            let table = table.get_ref();
+            let Some(entries) = value.get_ref().as_table() else { continue };
+            for key in entries.keys() {
+                let key = key.get_ref();
+                let is_of_closures = ["binaries", "files", "libraries", "with"].contains(&&**key);
+                assert!(
+                    keys::find(table, key).is_some() || is_of_closures && table == "root",
+                    "{table}.{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_the_command_names_are_there() {
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        std::fs::write(directory.path().join("own.txt"), "").unwrap();
+        let own = directory.path().join("own.txt").display().to_string();
+        let words = ["cat", "own.txt", "/etc/passwd", "--x=/etc/group", "/", "/dev/null", "/none"];
+        let text = unit(&words, directory.path());
+        assert_eq!(strings(&text, "root", "files"), [&*own, "/etc/passwd", "/etc/group"]);
+        assert!(
+            text.contains(&format!("cwd = {}", quoted(&directory.path().display().to_string())))
+        );
+        // The jail has a /tmp of its own: only a mount can be seen there.
+        let file = tempfile::NamedTempFile::new_in("/tmp").unwrap();
+        let path = file.path().display().to_string();
+        let text = unit(&["cat", &path], Path::new("/"));
+        assert!(text.contains(&format!("target = \"{path}\"\nbind = \"{path}\"\n")), "{text}");
+        assert!(!text.contains("files = "), "{text}");
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_a_problem() {
+        let command = ["no-such-program".to_owned()];
+        let asked = Asked { root: Path::new("/"), command: &command, directory: Path::new("/") };
+        assert!(matches!(unit_for(&asked).unwrap_err()[..], [Problem::NotInPath { .. }]));
+    }
 }

@@ -80,16 +80,17 @@ impl Cache {
     pub(super) fn find(&self, name: &str, format: Format, levels: &[&str]) -> Option<&str> {
         let start = partition(self.count, |index| {
             // Sorted from last to first.
-            self.name(index).is_some_and(|known| natural(known, name) == Ordering::Greater)
+            self.name(index)
+                .is_some_and(|known| natural(known, name.as_bytes()) == Ordering::Greater)
         });
         let mut best: Option<(usize, &str)> = None;
         for index in (start..self.count).take(VARIANTS) {
-            if self.name(index).is_none_or(|known| natural(known, name) != Ordering::Equal) {
+            if self.name(index) != Some(name.as_bytes()) {
                 break;
             }
             let Some(rank) = self.rank(index, format, levels) else { continue };
             if best.is_none_or(|(known, _)| rank < known)
-                && let Some(path) = self.text(index, 8)
+                && let Some(path) = self.text(index, 8).and_then(|path| str::from_utf8(path).ok())
             {
                 best = Some((rank, path));
             }
@@ -101,11 +102,11 @@ impl Cache {
         &self.bytes[HEADER + index * ENTRY..][..ENTRY]
     }
 
-    fn text(&self, index: usize, field: usize) -> Option<&str> {
+    fn text(&self, index: usize, field: usize) -> Option<&[u8]> {
         text(&self.bytes, word(self.entry(index), field)?)
     }
 
-    fn name(&self, index: usize) -> Option<&str> {
+    fn name(&self, index: usize) -> Option<&[u8]> {
         self.text(index, 4)
     }
 
@@ -147,10 +148,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
-fn text(bytes: &[u8], at: u32) -> Option<&str> {
+fn text(bytes: &[u8], at: u32) -> Option<&[u8]> {
     let rest = bytes.get(usize::try_from(at).ok()?..)?;
     let end = rest.iter().take(4096).position(|byte| *byte == 0)?;
-    std::str::from_utf8(&rest[..end]).ok()
+    Some(&rest[..end])
 }
 
 /// The names of `glibc-hwcaps` directories, from the extension behind the
@@ -169,7 +170,7 @@ fn hwcaps(bytes: &[u8]) -> Option<Vec<String>> {
     let size = usize::try_from(word(extension, section + 12)?).ok()?;
     let list = bytes.get(offset..offset.checked_add(size)?)?;
     (0..list.len() / 4)
-        .map(|index| text(bytes, word(list, index * 4)?).map(str::to_owned))
+        .map(|index| String::from_utf8(text(bytes, word(list, index * 4)?)?.to_vec()).ok())
         .collect()
 }
 
@@ -187,8 +188,7 @@ fn flags(format: Format) -> Option<u32> {
 }
 
 /// The order of the cache: bytes, but runs of digits by their value.
-fn natural(one: &str, other: &str) -> Ordering {
-    let (mut one, mut other) = (one.as_bytes(), other.as_bytes());
+fn natural(mut one: &[u8], mut other: &[u8]) -> Ordering {
     loop {
         match (one.first(), other.first()) {
             (Some(a), Some(b)) if a.is_ascii_digit() && b.is_ascii_digit() => {
@@ -326,7 +326,7 @@ pub(super) mod tests {
     /// A cache as ldconfig(8) writes it: name, path, and a `glibc-hwcaps` name.
     pub(in super::super) fn build(libraries: &[(&str, &str, Option<&str>)]) -> Vec<u8> {
         let mut libraries = libraries.to_vec();
-        libraries.sort_by(|one, other| natural(other.0, one.0));
+        libraries.sort_by(|one, other| natural(other.0.as_bytes(), one.0.as_bytes()));
         let mut levels: Vec<&str> = libraries.iter().filter_map(|library| library.2).collect();
         levels.sort_unstable();
         levels.dedup();

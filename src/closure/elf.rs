@@ -355,42 +355,38 @@ fn dynamic(
     }
     let bytes = source.exactly(segment.p_offset, segment.p_filesz as usize)?;
     let table = DynamicTable::new(header.endianness, header.class, &bytes);
-    let entries = || table.iter().take_while(|entry| entry.d_tag != abi::DT_NULL);
-    let last = |tag| entries().filter(|entry| entry.d_tag == tag).last().map(|entry| entry.d_val());
-    let wants_names = entries().any(|entry| {
-        matches!(
-            entry.d_tag,
-            abi::DT_NEEDED
-                | abi::DT_SONAME
-                | abi::DT_RPATH
-                | abi::DT_RUNPATH
-                | DT_AUXILIARY
-                | DT_FILTER
-        )
-    });
-    object.no_default_directories =
-        last(abi::DT_FLAGS_1).is_some_and(|flags| flags & DF_1_NODEFLIB != 0);
-    if !wants_names {
+    let (mut start, mut size, mut flags) = (None, None, 0);
+    let (mut soname, mut rpath, mut runpath) = (None, None, None);
+    let mut needed = Vec::new();
+    for entry in table.iter().take_while(|entry| entry.d_tag != abi::DT_NULL) {
+        let value = entry.d_val();
+        match entry.d_tag {
+            abi::DT_STRTAB => start = Some(value),
+            abi::DT_STRSZ => size = Some(value),
+            abi::DT_FLAGS_1 => flags = value,
+            abi::DT_SONAME => soname = Some(value),
+            abi::DT_RPATH => rpath = Some(value),
+            abi::DT_RUNPATH => runpath = Some(value),
+            abi::DT_NEEDED | DT_FILTER => needed.push((value, Importance::Required)),
+            DT_AUXILIARY => needed.push((value, Importance::Optional)),
+            _ => {}
+        }
+    }
+    object.no_default_directories = flags & DF_1_NODEFLIB != 0;
+    if needed.is_empty() && [soname, rpath, runpath] == [None; 3] {
         return Ok(());
     }
-    let start = last(abi::DT_STRTAB).and_then(|address| file_offset(segments, address));
-    let (Some(start), Some(size)) = (start, last(abi::DT_STRSZ)) else {
+    let start = start.and_then(|address| file_offset(segments, address));
+    let (Some(start), Some(size)) = (start, size) else {
         return Err(Fault::Malformed("it has no string table"));
     };
     let mut strings = Strings { source, start, size, window: (0, Vec::new()), read: 0 };
-    for entry in entries() {
-        let importance = match entry.d_tag {
-            abi::DT_NEEDED | DT_FILTER => Importance::Required,
-            DT_AUXILIARY => Importance::Optional,
-            _ => continue,
-        };
-        let names = vec![strings.get(entry.d_val())?];
-        object.needed.push(Need { names, importance });
+    for (at, importance) in needed {
+        object.needed.push(Need { names: vec![strings.get(at)?], importance });
     }
-    let mut text = |tag| last(tag).map(|at| strings.get(at)).transpose();
-    object.soname = text(abi::DT_SONAME)?;
-    object.rpath = text(abi::DT_RPATH)?;
-    object.runpath = text(abi::DT_RUNPATH)?;
+    object.soname = soname.map(|at| strings.get(at)).transpose()?;
+    object.rpath = rpath.map(|at| strings.get(at)).transpose()?;
+    object.runpath = runpath.map(|at| strings.get(at)).transpose()?;
     object.weight += strings.read;
     Ok(())
 }

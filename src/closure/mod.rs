@@ -21,9 +21,10 @@ mod search;
 mod tests;
 mod tree;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 pub use self::elf::Format;
@@ -40,6 +41,9 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 /// Scripts in a row, each the interpreter of the one before; the kernel's own
 /// bound.
 const SCRIPTS: usize = 5;
+
+/// More of them tell nobody more.
+const PROBLEMS: usize = 256;
 
 /// Largest `nsswitch.conf` that is read.
 const NSSWITCH_SIZE: u64 = 64 * 1024;
@@ -167,6 +171,13 @@ pub enum Problem {
         /// The system's answer.
         reason: String,
     },
+    /// A directory cannot be listed.
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        reason: String,
+    },
     /// A path leads nowhere.
     NoSuchFile {
         /// The path.
@@ -277,6 +288,9 @@ impl fmt::Display for Problem {
             Self::Root { path, reason } => {
                 write!(f, "the tree `{}` cannot be read: {reason}", path.display())
             }
+            Self::Unreadable { path, reason } => {
+                write!(f, "`{}` cannot be read: {reason}", path.display())
+            }
             Self::NoSuchFile { path, lost, wanted_by } => {
                 write!(f, "`{}` {lost}", path.display())?;
                 wanted(f, wanted_by)
@@ -337,7 +351,9 @@ pub fn resolve(request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
 /// A closure in the making.
 struct Resolver {
     search: Search,
-    entries: BTreeMap<PathBuf, Entry>,
+    entries: Vec<Entry>,
+    /// Places of the entries by path.
+    places: HashMap<OsString, usize>,
     /// Directories that have to exist for a `..` to lead out of them.
     left: Vec<(PathBuf, Wanted)>,
     namespaces: Vec<Namespace>,
@@ -355,7 +371,8 @@ impl Resolver {
         })?;
         Ok(Self {
             search: Search::new(tree),
-            entries: BTreeMap::new(),
+            entries: Vec::new(),
+            places: HashMap::new(),
             left: Vec::new(),
             namespaces: Vec::new(),
             followed: HashSet::new(),
@@ -384,15 +401,12 @@ impl Resolver {
     }
 
     fn problem(&mut self, problem: Problem) {
-        // Once a bound is reached, everything after it fails.
-        let is_bound = |problem: &Problem| {
-            matches!(problem, Problem::TooMuch | Problem::NoSuchFile { lost: Lost::TooMuch, .. })
+        let problem = match problem {
+            Problem::NoSuchFile { lost: Lost::TooMuch, .. } => Problem::TooMuch,
+            problem if self.problems.len() < PROBLEMS => problem,
+            _ => Problem::TooMuch,
         };
-        if is_bound(&problem) {
-            if !self.problems.contains(&Problem::TooMuch) {
-                self.problems.push(Problem::TooMuch);
-            }
-        } else if !self.problems.contains(&problem) {
+        if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
     }
@@ -412,26 +426,38 @@ impl Resolver {
     /// Adds the links on the way to a file, and the file.
     fn take(&mut self, found: &Found, wanted_by: &Wanted) {
         self.take_links(found, found.links.len(), wanted_by);
+        if !self.has(&found.real) {
+            self.add(&found.real, self.what(found), wanted_by);
+        }
+    }
+
+    fn what(&self, found: &Found) -> What {
         let source = self.search.tree.on_host(&found.real);
-        let what = match found.kind {
+        match found.kind {
             Kind::Directory => What::Directory { source },
             Kind::File { .. } | Kind::Other => What::File { source },
-        };
-        self.add(&found.real, what, wanted_by);
+        }
     }
 
     fn take_links(&mut self, found: &Found, count: usize, wanted_by: &Wanted) {
         for link in &found.links[..count] {
-            self.add(&link.at, What::Link { to: link.to.to_path_buf() }, wanted_by);
+            if !self.has(&link.at) {
+                self.add(&link.at, What::Link { to: link.to.to_path_buf() }, wanted_by);
+            }
         }
         self.left.extend(found.left.iter().map(|path| (path.clone(), wanted_by.clone())));
     }
 
     fn add(&mut self, path: &Path, what: What, wanted_by: &Wanted) {
-        if !self.entries.contains_key(path) {
+        if !self.has(path) {
+            self.places.insert(path.into(), self.entries.len());
             let (path, wanted_by) = (path.to_owned(), wanted_by.clone());
-            self.entries.insert(path.clone(), Entry { path, what, wanted_by });
+            self.entries.push(Entry { path, what, wanted_by });
         }
+    }
+
+    fn has(&self, path: &Path) -> bool {
+        self.places.contains_key(path.as_os_str())
     }
 
     /// Takes a file or directory as it is.
@@ -454,14 +480,8 @@ impl Resolver {
             .filter(|_| is_own(&found.real));
         match stand_in {
             Some(index) => {
-                let at = &found.links[index].at;
                 self.take_links(&found, index, wanted_by);
-                let source = self.search.tree.on_host(&found.real);
-                let what = match found.kind {
-                    Kind::Directory => What::Directory { source },
-                    Kind::File { .. } | Kind::Other => What::File { source },
-                };
-                self.add(at, what, wanted_by);
+                self.add(&found.links[index].at, self.what(&found), wanted_by);
             }
             None => self.take(&found, wanted_by),
         }
@@ -675,7 +695,7 @@ impl Resolver {
                 let directories = &space.loader.directories;
                 let tree = &mut self.search.tree;
                 let there = directories.iter().find_map(|path| tree.directory(path).ok());
-                let at = there.as_ref().map_or(&*directories[0], |found| &found.real).join(name);
+                let at = there.as_ref().map_or(&*directories[0], |found| &*found.real).join(name);
                 if let Some(found) = &there {
                     self.take_links(found, found.links.len(), wanted_by);
                 }
@@ -835,18 +855,34 @@ impl Resolver {
         }
     }
 
-    /// Takes what the links in a directory lead to.
+    /// Takes what the links in a directory lead to. There are hundreds in one
+    /// of certificates: those whose text tells that they lead to what is there
+    /// anyway are not followed.
     fn link_targets(&mut self, directory: &Path, by: &Wanted) {
         let Ok(found) = self.search.tree.directory(directory) else { return };
-        let Ok(links) = self.search.tree.links_in(&found.real) else { return };
-        for link in links {
-            match self.search.tree.walk(&link) {
-                Ok(target) if target.real.starts_with(&found.real) => {}
-                _ => {
-                    self.optional_path(&link, by);
-                }
+        let leads_away = |to: &Path| {
+            let mut parts = to.components();
+            if let (Some(Component::Normal(_)), None) = (parts.next(), parts.next()) {
+                return false;
+            }
+            to.components().any(|part| part == Component::ParentDir)
+                || !found.real.join(to).ancestors().any(|path| self.is_whole(path))
+        };
+        match self.search.tree.links_in(&found.real, leads_away) {
+            Ok(links) => links.iter().for_each(|link| {
+                self.optional_path(link, by);
+            }),
+            Err(errno) => {
+                let reason = crate::unit::io_reason(&errno.into());
+                self.problem(Problem::Unreadable { path: found.real.clone(), reason });
             }
         }
+    }
+
+    /// Whether all below a path is taken.
+    fn is_whole(&self, path: &Path) -> bool {
+        let place = self.places.get(path.as_os_str());
+        place.is_some_and(|place| matches!(self.entries[*place].what, What::Directory { .. }))
     }
 
     /// Takes the libraries of the services that names are looked up with.
@@ -871,10 +907,8 @@ impl Resolver {
     fn merged_directories(&mut self) {
         for top in MERGED {
             let Ok(found) = self.search.tree.directory(Path::new(top)) else { continue };
-            let mut below = self.entries.range(found.real.clone()..);
             if !found.links.is_empty()
-                && let Some((path, entry)) = below.next()
-                && path.starts_with(&found.real)
+                && let Some(entry) = self.below(&found.real)
             {
                 let wanted_by = entry.wanted_by.clone();
                 self.take_links(&found, found.links.len(), &wanted_by);
@@ -882,21 +916,24 @@ impl Resolver {
         }
     }
 
+    /// An entry at a path or below it.
+    fn below(&self, path: &Path) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.path.starts_with(path))
+    }
+
     fn finish(mut self) -> Result<Closure, Vec<Problem>> {
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
         for (path, wanted_by) in std::mem::take(&mut self.left) {
-            let mut below = self.entries.range(path.clone()..);
-            if path.parent().is_some()
-                && !below.next().is_some_and(|(below, _)| below.starts_with(&path))
-            {
+            if path.parent().is_some() && self.below(&path).is_none() {
                 self.add(&path, What::EmptyDirectory, &wanted_by);
             }
         }
         let mut entries: Vec<Entry> = Vec::with_capacity(self.entries.len());
         let mut whole: Option<PathBuf> = None;
-        for entry in self.entries.into_values() {
+        self.entries.sort_unstable_by(|one, other| one.path.cmp(&other.path));
+        for entry in self.entries {
             // A directory that is bound has these already.
             if whole.as_ref().is_some_and(|whole| entry.path.starts_with(whole)) {
                 continue;

@@ -6,6 +6,7 @@
 //! in the jail.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -94,6 +95,14 @@ impl Loader {
         Self { real, object, flavour, format, directories, path_file: file, lib }
     }
 
+    /// Whether a library lies where the loader looks by itself.
+    fn searches(&self, path: &Path) -> bool {
+        let is_own = |home: &Path| self.directories.iter().any(|directory| **directory == *home);
+        let Some(home) = path.parent() else { return false };
+        let level = home.parent().filter(|hwcaps| hwcaps.ends_with("glibc-hwcaps"));
+        is_own(home) || level.and_then(Path::parent).is_some_and(is_own)
+    }
+
     /// `$PLATFORM`, from the kernel's `AT_PLATFORM`.
     fn platform(&self) -> &'static str {
         match self.format.machine {
@@ -178,7 +187,7 @@ pub(super) struct Namespace {
     pub(super) loader: Rc<Loader>,
     pub(super) objects: Vec<Loaded>,
     names: HashMap<String, usize>,
-    files: HashMap<PathBuf, usize>,
+    files: HashMap<OsString, usize>,
     /// Objects whose `DT_NEEDED` and whose notes have been followed.
     pub(super) needs_followed: usize,
     pub(super) notes_followed: usize,
@@ -205,7 +214,7 @@ impl Namespace {
         object: Rc<Object>,
         by: Option<usize>,
     ) {
-        if let Some(index) = self.files.get(&real) {
+        if let Some(index) = self.files.get(real.as_os_str()) {
             self.names.insert(name.to_owned(), *index);
             return;
         }
@@ -217,7 +226,7 @@ impl Namespace {
         {
             self.names.entry(soname.clone()).or_insert(index);
         }
-        self.files.insert(real.clone(), index);
+        self.files.insert(real.clone().into(), index);
         // The kernel tells a program where it is; a library goes by its path.
         let place = if by.is_none() { &real } else { &opened_as };
         let origin = place.parent().unwrap_or(Path::new("/"));
@@ -277,9 +286,9 @@ type Searched = Result<Option<Hit>, Stop>;
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) tree: Tree,
-    images: HashMap<PathBuf, Result<Image, Fault>>,
+    images: HashMap<OsString, Result<Image, Fault>>,
     /// Directories that exist, with their `glibc-hwcaps` in front.
-    variants: HashMap<Rc<Path>, Rc<[Rc<Path>]>>,
+    variants: HashMap<OsString, Rc<[Rc<Path>]>>,
     cache: Option<Option<Rc<Cache>>>,
     configured: Option<Rc<[Rc<Path>]>>,
     /// Levels of the processor; see [`levels`].
@@ -300,11 +309,11 @@ impl Search {
 
     /// What a regular file is; its path leads over no links.
     pub(super) fn image(&mut self, real: &Path) -> Result<Image, Fault> {
-        if let Some(known) = self.images.get(real) {
+        if let Some(known) = self.images.get(real.as_os_str()) {
             return known.clone();
         }
         let image = self.tree.open(real).map_err(Fault::from).and_then(|file| object::read(&file));
-        self.images.insert(real.to_owned(), image.clone());
+        self.images.insert(real.into(), image.clone());
         image
     }
 
@@ -356,16 +365,17 @@ impl Search {
             return Ok(Some(hit));
         }
         let no_default = asking.object.no_default_directories;
-        let is_default =
+        let is_below_default =
             |path: &Path| loader.directories.iter().any(|directory| path.starts_with(directory));
         if let Some(cache) = self.cache() {
             searched.push(Path::new(cache::CACHE).into());
             let levels =
                 if cache.has_hwcaps() { self.levels(loader.format) } else { Default::default() };
             if let Some(path) = cache.find(name, loader.format, levels).map(Path::new)
-                && !(no_default && is_default(path))
+                && !(no_default && is_below_default(path))
             {
-                let through = if is_default(path) { Through::Directory } else { Through::Cache };
+                let is_searched = loader.searches(path);
+                let through = if is_searched { Through::Directory } else { Through::Cache };
                 if let Some(hit) = self.candidate(loader, path, through)? {
                     return Ok(Some(hit));
                 }
@@ -467,7 +477,7 @@ impl Search {
     /// good for; nothing where it does not exist.
     fn variants(&mut self, loader: &Loader, directory: &Rc<Path>) -> Result<Rc<[Rc<Path>]>, Stop> {
         self.tree.charge(1).map_err(|_| Stop::TooMuch)?;
-        if let Some(known) = self.variants.get(directory) {
+        if let Some(known) = self.variants.get(directory.as_os_str()) {
             return Ok(known.clone());
         }
         let mut list = Vec::new();
@@ -480,7 +490,7 @@ impl Search {
             list.push(directory.clone());
         }
         let list: Rc<[Rc<Path>]> = list.into();
-        self.variants.insert(directory.clone(), list.clone());
+        self.variants.insert(directory.as_os_str().into(), list.clone());
         Ok(list)
     }
 

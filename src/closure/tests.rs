@@ -488,6 +488,16 @@ fn the_cache_is_asked_before_the_default_directories_and_comes_along_if_needed()
         messages(root.binary("/usr/bin/nodeflib")),
         ["`/usr/bin/nodeflib` needs `liba.so`, which is not in /etc/ld.so.cache"]
     );
+    // Below such a directory, the loader does not look.
+    root.elf("/usr/lib64/sub/liba.so", &Elf::library());
+    root.write(
+        "/etc/ld.so.cache",
+        cache::tests::build(&[("liba.so", "/usr/lib64/sub/liba.so", None)]),
+    );
+    assert_eq!(
+        root.closure("/usr/bin/a"),
+        ["/etc/ld.so.cache file", "/usr/lib64/sub/liba.so file"]
+    );
     // What is not there any more is looked for elsewhere.
     root.write("/etc/ld.so.cache", cache::tests::build(&[("liba.so", "/gone/liba.so", None)]));
     assert_eq!(root.closure("/usr/bin/a"), ["/usr/lib64/liba.so file"]);
@@ -780,6 +790,10 @@ fn a_file_that_lives_in_run_takes_the_place_of_the_link_to_it() {
     assert_eq!(lines(&closure), ["/etc/resolv.conf file", "/etc/twice -> resolv.conf"]);
     let source = root.path("/run/resolve/stub.conf").canonicalize().unwrap();
     assert_eq!(closure.entries[0].what, What::File { source });
+    // A directory that is such a link cannot be stood in for by one of its files.
+    root.link("/etc/resolve", "/run/resolve");
+    let closure = root.ask(|ask| ask.files.push("/etc/resolve/stub.conf".into())).unwrap();
+    assert_eq!(lines(&closure), ["/etc/resolve -> /run/resolve", "/run/resolve/stub.conf file"]);
 }
 
 #[test]
@@ -893,6 +907,16 @@ fn a_tree_that_leads_on_and_on_comes_to_an_end() {
     assert_eq!(problems.last(), Some(&Problem::TooMuch));
 }
 
+#[test]
+fn more_problems_than_anybody_reads_are_not_gathered() {
+    let root = Root::new();
+    let names: Vec<String> = (0..2000).map(|number| format!("lib{number}.so")).collect();
+    let needs: Vec<&str> = names.iter().map(String::as_str).collect();
+    root.elf("/usr/bin/a", &Elf::program().needs(&needs));
+    let problems = root.binary("a").unwrap_err();
+    assert_eq!((problems.len(), problems.last()), (PROBLEMS + 1, Some(&Problem::TooMuch)));
+}
+
 /// Programs whose numbers promise what is not there.
 #[test]
 fn numbers_that_cannot_be_are_refused() {
@@ -963,6 +987,30 @@ proptest! {
         std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
         let first = self::elf::read(&file);
         prop_assert_eq!(&first, &self::elf::read(&file));
+    }
+
+    /// The same for what follows from the file.
+    #[test]
+    fn no_bytes_make_the_search_panic(
+        changes in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let program = Elf::program()
+            .needs(&["liba.so", "$ORIGIN/libb.so"])
+            .with(abi::DT_RPATH, "$ORIGIN/../lib64/:/opt");
+        let library = Elf::library().needs(&["libc.so.6"]).with(abi::DT_RUNPATH, "${ORIGIN}/$LIB");
+        let mut files = [program.build(), library.build()];
+        for (which, index, value) in changes {
+            let file = &mut files[usize::from(which)];
+            let length = file.len();
+            file[index.index(length)] = value;
+        }
+        let root = Root::new();
+        root.write("/usr/bin/a", &files[0]);
+        root.write("/usr/bin/libb.so", &files[1]);
+        root.write("/usr/lib64/liba.so", &files[1]);
+        let first = root.binary("a");
+        prop_assert!(first.is_ok() || !first.as_ref().unwrap_err().is_empty());
+        prop_assert_eq!(first, root.binary("a"));
     }
 
     #[test]

@@ -5,14 +5,20 @@
 //! leads out of it. Nothing here knows what the files mean.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+use nix::dir::{Dir, Type};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 
 use crate::sys;
 
@@ -48,7 +54,7 @@ pub enum Lost {
     /// More links in a row than the kernel follows.
     Loop,
     /// The kernel refused to tell.
-    Refused(nix::errno::Errno),
+    Refused(Errno),
     /// The bound on look-ups is reached.
     TooMuch,
 }
@@ -69,7 +75,7 @@ impl fmt::Display for Lost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     /// Where it lies; no link on the way.
-    pub(super) at: PathBuf,
+    pub(super) at: Rc<Path>,
     /// What is written in it.
     pub(super) to: Rc<Path>,
     /// Whether it stood for the path's end, not for a directory on the way.
@@ -88,24 +94,30 @@ pub(super) struct Found {
     pub(super) left: Vec<PathBuf>,
 }
 
+impl Found {
+    fn top() -> Self {
+        Self { real: "/".into(), kind: Kind::Directory, links: Vec::new(), left: Vec::new() }
+    }
+}
+
 /// A tree that is read, each part of it once.
 #[derive(Debug)]
 pub(super) struct Tree {
     /// Put before paths; empty for the host's own `/`.
     top: PathBuf,
-    nodes: HashMap<PathBuf, Node>,
-    directories: HashMap<PathBuf, Result<Rc<Found>, Lost>>,
+    /// By path without links. Not by `Path`, which is slower to compare.
+    nodes: HashMap<OsString, Node>,
+    directories: HashMap<OsString, Result<Rc<Found>, Lost>>,
     work: usize,
 }
 
 impl Tree {
     pub(super) fn new(root: &Path) -> io::Result<Self> {
-        let top = match root.parent() {
-            None => PathBuf::new(),
-            // Files are opened without following links.
-            Some(_) => std::fs::canonicalize(root)?,
-        };
-        Ok(Self { top, nodes: HashMap::new(), directories: HashMap::new(), work: WORK })
+        // Files are opened without following links.
+        let top = std::fs::canonicalize(root)?;
+        let top = if top.parent().is_none() { PathBuf::new() } else { top };
+        let nodes = HashMap::from([("/".into(), Node::Is(Kind::Directory))]);
+        Ok(Self { top, nodes, directories: HashMap::new(), work: WORK })
     }
 
     /// The host's path of a path in the tree.
@@ -124,43 +136,48 @@ impl Tree {
 
     fn node(&mut self, path: &Path) -> Result<Node, Lost> {
         self.charge(1)?;
-        if let Some(node) = self.nodes.get(path) {
+        if let Some(node) = self.nodes.get(path.as_os_str()) {
             return Ok(node.clone());
         }
         let node = look(&self.on_host(path));
-        self.nodes.insert(path.to_owned(), node.clone());
+        self.nodes.insert(path.into(), node.clone());
         Ok(node)
     }
 
     /// Follows an absolute path to its end.
     pub(super) fn walk(&mut self, path: &Path) -> Result<Found, Lost> {
-        let top = Found {
-            real: PathBuf::from("/"),
-            kind: Kind::Directory,
-            links: Vec::new(),
-            left: Vec::new(),
-        };
-        self.walk_on(top, path)
+        match (path.parent(), path.file_name()) {
+            // Of many paths in one directory, it is walked once.
+            (Some(directory), Some(name)) => self.walk_in(directory, name),
+            _ => self.walk_on(Found::top(), path),
+        }
     }
 
     /// Follows a path below a directory, which is walked only once.
-    pub(super) fn walk_in(&mut self, directory: &Path, name: &str) -> Result<Found, Lost> {
+    pub(super) fn walk_in(
+        &mut self,
+        directory: &Path,
+        name: impl AsRef<Path>,
+    ) -> Result<Found, Lost> {
         let found = self.directory(directory)?;
-        self.walk_on(Found::clone(&found), Path::new(name))
+        self.walk_on(Found::clone(&found), name.as_ref())
     }
 
     /// Follows an absolute path to a directory.
     pub(super) fn directory(&mut self, path: &Path) -> Result<Rc<Found>, Lost> {
         self.charge(1)?;
-        if let Some(known) = self.directories.get(path) {
+        if let Some(known) = self.directories.get(path.as_os_str()) {
             return known.clone();
         }
-        let found = match self.walk(path) {
-            Ok(found) if found.kind == Kind::Directory => Ok(Rc::new(found)),
+        let found = match self.walk_on(Found::top(), path) {
+            Ok(mut found) if found.kind == Kind::Directory => {
+                found.links.iter_mut().for_each(|link| link.is_last = false);
+                Ok(Rc::new(found))
+            }
             Ok(_) => Err(Lost::NotADirectory),
             Err(lost) => Err(lost),
         };
-        self.directories.insert(path.to_owned(), found.clone());
+        self.directories.insert(path.into(), found.clone());
         found
     }
 
@@ -187,7 +204,7 @@ impl Tree {
                 Node::Link(_) if links.len() == LINKS => return Err(Lost::Loop),
                 Node::Link(to) => {
                     let is_last = pending.is_empty();
-                    links.push(Link { at: real.clone(), to: to.clone(), is_last });
+                    links.push(Link { at: real.as_path().into(), to: to.clone(), is_last });
                     real.pop();
                     push(&mut pending, &to);
                 }
@@ -196,36 +213,53 @@ impl Tree {
         Ok(Found { real, kind, links, left })
     }
 
-    /// Opens a regular file by its path without links. Whatever else is there
-    /// in the meantime is not read: a FIFO would block, a device never end.
+    /// Opens a file that a walk has led to. Should something else be there by
+    /// then, opening it does not block, and reading by position fails or is
+    /// bounded.
     pub(super) fn open(&self, real: &Path) -> io::Result<File> {
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = File::from(sys::open2(&self.on_host(real), flags, libc::RESOLVE_NO_SYMLINKS)?);
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        Ok(file)
+        Ok(sys::open2(&self.on_host(real), flags, libc::RESOLVE_NO_SYMLINKS)?.into())
     }
 
     /// Content of a regular file, which is refused when it is larger than
     /// `limit`.
     pub(super) fn read(&self, real: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        let mut file = self.open(real)?.take(limit + 1);
-        let mut content = Vec::new();
-        file.read_to_end(&mut content)?;
-        if content.len() as u64 > limit {
+        let file = self.open(real)?;
+        let data = file.metadata()?;
+        if !data.is_file() {
+            return Err(io::Error::other("not a regular file"));
+        }
+        if data.len() > limit {
             return Err(io::Error::other(format!("larger than {limit} bytes")));
         }
+        // One more byte than there is: the read that finds the end finds all.
+        let mut content = Vec::with_capacity(data.len() as usize + 1);
+        file.take(limit).read_to_end(&mut content)?;
         Ok(content)
     }
 
-    /// Paths of the links in a directory, sorted.
-    pub(super) fn links_in(&self, real: &Path) -> io::Result<Vec<PathBuf>> {
+    /// Paths of the links in a directory whose text passes a test, sorted.
+    pub(super) fn links_in(
+        &self,
+        real: &Path,
+        test: impl Fn(&Path) -> bool,
+    ) -> nix::Result<Vec<PathBuf>> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = Dir::open(&self.on_host(real), flags, Mode::empty())?;
+        let fd = directory.as_fd().try_clone_to_owned().map_err(|_| Errno::EMFILE)?;
         let mut links = Vec::new();
-        for entry in std::fs::read_dir(self.on_host(real))?.take(WORK) {
+        for entry in directory.into_iter().take(WORK) {
             let entry = entry?;
-            if entry.file_type()?.is_symlink() {
-                links.push(real.join(entry.file_name()));
+            if !matches!(entry.file_type(), Some(Type::Symlink) | None) {
+                continue;
+            }
+            match nix::fcntl::readlinkat(&fd, entry.file_name()) {
+                Ok(to) if test(Path::new(&to)) => {
+                    links.push(real.join(OsStr::from_bytes(entry.file_name().to_bytes())));
+                }
+                // Not every file system tells what is a link.
+                Ok(_) | Err(Errno::EINVAL) => {}
+                Err(errno) => return Err(errno),
             }
         }
         links.sort_unstable();
@@ -270,7 +304,6 @@ fn look(path: &Path) -> Node {
 }
 
 fn lost(error: &io::Error) -> Lost {
-    use nix::errno::Errno;
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => Lost::Missing,
         Some(Errno::ENOTDIR) => Lost::NotADirectory,
