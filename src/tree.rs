@@ -871,6 +871,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_a_directory_and_is_a_link_is_not_entered() {
+        let top = tempfile::tempdir().unwrap();
+        fs::create_dir(top.path().join("directory")).unwrap();
+        std::os::unix::fs::symlink("directory", top.path().join("link")).unwrap();
+        let mut way = Descent::new(File::open(top.path()).unwrap().as_fd()).unwrap();
+        let refused = descend(&mut way, c"link").unwrap_err();
+        assert_eq!((refused.call, refused.errno), ("openat2", Errno::ENOTDIR));
+        assert!(descend(&mut way, c"directory").is_ok());
+    }
+
+    #[test]
     fn names_are_printed_on_one_line() {
         let path = Path::new(OsStr::from_bytes(b"a\nb\x1b[31m\\\xffz/\xc3\xa9"));
         assert_eq!(printable(path), r"a\nb\u{1b}[31m\\\xffz/é");

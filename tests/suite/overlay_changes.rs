@@ -31,12 +31,15 @@ impl Overlay {
             done
             ln -s old link
             ln -s old kept-link
-            # Nobody sees the second `gone`, nor what `dir` of the second holds
-            # under the names of the first.
+            # Nobody sees the second `gone`, what the second `opaque` holds, nor
+            # what its `dir` holds under the names of the first.
             mknod gone c 0 0
+            mkdir opaque
+            setfattr -n trusted.overlay.opaque -v y opaque
+            setfattr -n user.overlay.opaque -v y opaque
             cd ../two
-            mkdir -p etc dir gone/in
-            for name in etc/hosts dir/a dir/c; do echo two >$name; done
+            mkdir -p etc dir gone/in opaque
+            for name in etc/hosts dir/a dir/c opaque/x; do echo two >$name; done
             cd ..
         ";
         run(Command::new("sh").args(["-ec", script]).current_dir(directory.path()));
@@ -104,8 +107,9 @@ const SCRIPT: &str = r#"
     chmod 700 chmod-file chmod-dir
     touch touched
     rm -r dir
-    mkdir dir
+    mkdir -p dir/sub
     echo again >dir/a
+    echo >opaque/x
     mkdir -p fresh/inner
     echo >fresh/inner/file
     exec 3<>opened
@@ -135,7 +139,7 @@ C /dir (replaced)
 C /dir/a
 D /dir/b
 D /dir/c
-D /dir/sub
+D /dir/sub/x
 D /etc/hosts
 A /etc/hosts.old
 A /etc/new
@@ -150,6 +154,7 @@ A /gone
 A /hard
 C /link
 C /marked
+A /opaque/x
 C /rewritten
 C /swap (file, was directory)
 D /var/old
@@ -170,6 +175,7 @@ fn without_the_lowers_only_what_is_certain_is_said() {
 + /deep/er/file
 + /dir
 + /dir/a
++ /dir/sub
 D /etc/hosts
 + /etc/hosts.old
 + /etc/new
@@ -184,6 +190,7 @@ D /etc/hosts
 + /hard
 + /link
 + /marked
++ /opaque/x
 + /opened
 + /rewritten
 + /swap
