@@ -32,12 +32,21 @@ impl Digest {
 
     /// The 64 digits alone: the name of a blob in a layout's `blobs/sha256`.
     pub fn hex(&self) -> String {
-        use fmt::Write as _;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            write!(text, "{byte:02x}").ok();
-            text
-        })
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    }
+
+    /// From what [`hex`](Self::hex) gives, and nothing else.
+    pub fn from_hex(digits: &str) -> Option<Self> {
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        let mut bytes = [0; 32];
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = nibble(*high)? << 4 | nibble(*low)?;
+        }
+        Some(Self(bytes))
     }
 }
 
@@ -47,18 +56,9 @@ impl FromStr for Digest {
     /// Accepts nothing but the canonical form: what passes is safe as a file
     /// name.
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let parse = || {
-            let digits = text.strip_prefix("sha256:")?.as_bytes();
-            let mut bytes = [0; 32];
-            if digits.len() != 2 * bytes.len() {
-                return None;
-            }
-            for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-                *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-            }
-            Some(Self(bytes))
-        };
-        parse().ok_or_else(|| InvalidDigest(text.to_owned()))
+        text.strip_prefix("sha256:")
+            .and_then(Self::from_hex)
+            .ok_or_else(|| InvalidDigest(text.to_owned()))
     }
 }
 

@@ -306,5 +306,5 @@ pub(super) fn familiar(name: &str) -> String {
 pub(super) fn named_digest(name: &str) -> Option<Digest> {
     let last = name.rsplit('/').next()?;
     let hex = last.strip_suffix(".json").unwrap_or(last);
-    format!("sha256:{hex}").parse().ok()
+    Digest::from_hex(hex)
 }

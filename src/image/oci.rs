@@ -126,20 +126,20 @@ impl std::str::FromStr for Key {
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let parse = || {
             let (hex, rest) = text.split_at_checked(64)?;
-            let digest = format!("sha256:{hex}").parse().ok()?;
+            let digest = Digest::from_hex(hex)?;
             match rest {
                 "" => Some(Self::Digest(digest)),
                 "-directories" => Some(Self::Directories(digest)),
                 rest => {
-                    let strip_components = rest.strip_prefix("-tar")?.parse().ok()?;
-                    Some(Self::Tar { file: digest, strip_components })
+                    let number = rest.strip_prefix("-tar")?;
+                    let strip_components: u32 = number.parse().ok()?;
+                    // Only what is written is read: a name stands for one file.
+                    (strip_components.to_string() == number)
+                        .then_some(Self::Tar { file: digest, strip_components })
                 }
             }
         };
-        // Only the form that is written is read: a name stands for one file.
-        parse()
-            .filter(|key: &Self| key.to_string() == text)
-            .ok_or_else(|| format!("`{}` names nothing in the store", text.escape_debug()))
+        parse().ok_or_else(|| format!("`{}` names nothing in the store", text.escape_debug()))
     }
 }
 

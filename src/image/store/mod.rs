@@ -35,9 +35,9 @@ mod removal;
 mod tree;
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -266,8 +266,8 @@ impl Store {
         if metadata.size() > RECORD {
             return Ok(None);
         }
-        let mut text = Vec::with_capacity(usize::try_from(metadata.size()).unwrap_or(0) + 1);
-        file.take(RECORD).read_to_end(&mut text).map_err(fail)?;
+        let mut text = vec![0; usize::try_from(metadata.size()).unwrap_or(usize::MAX)];
+        file.read_exact_at(&mut text, 0).map_err(fail)?;
         Ok(serde_json::from_slice(&text).ok().filter(T::is_current))
     }
 

@@ -117,11 +117,15 @@ impl SourceRecord {
     /// Whether the source is what it was when it was read.
     pub(super) fn is_unchanged(&self) -> bool {
         let path = self.source.path();
-        let found = match (&self.source, std::fs::metadata(path)) {
-            (Source::Image { .. }, Ok(metadata)) if metadata.is_dir() => {
-                std::fs::metadata(path.join("index.json"))
-            }
-            (_, found) => found,
+        let found = match &self.source {
+            // A layout is its index; what has no such thing inside is a file.
+            Source::Image { .. } => match std::fs::metadata(path.join("index.json")) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+                    std::fs::metadata(path)
+                }
+                found => found,
+            },
+            Source::Tar { .. } => std::fs::metadata(path),
         };
         found.is_ok_and(|found| Identity::of(&found) == self.identity)
     }
