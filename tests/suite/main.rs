@@ -9,5 +9,6 @@ mod diagnostics;
 mod dry_run;
 mod examples;
 mod execution;
+mod layers;
 mod manual;
 mod support;
