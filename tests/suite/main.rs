@@ -12,6 +12,7 @@ mod dry_run;
 mod examples;
 mod execution;
 mod images;
+mod layers;
 mod manual;
 mod overlay_changes;
 mod support;
