@@ -153,7 +153,9 @@ fn asked_for(problem: &Problem, closure: &unit::Closure) -> Option<Span> {
             names.iter().find_map(|name| by_text(name)).or_else(|| by_wanted(wanted_by))
         }
         Problem::NothingOf { extra, .. } => by_wanted(&Wanted::Extra(*extra)),
-        Problem::TooManyScripts { path } => by_text(&path.to_string_lossy()),
+        Problem::TooManyScripts { path } | Problem::Unreadable { path, .. } => {
+            by_text(&path.to_string_lossy())
+        }
         Problem::WholeTree => by_text("/"),
         Problem::Root { .. } | Problem::TooMuch => None,
     }

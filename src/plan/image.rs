@@ -222,7 +222,7 @@ pub(super) fn settings(unit: &Unit) -> Vec<(&'static str, String)> {
     };
     let list = |words: &[String]| format!("{words:?}");
     let value = |key| match key {
-        "process.command" => list(&process.command.as_ref().map_or(&[][..], |it| &it.value)),
+        "process.command" => list(process.command.as_ref().map_or(&[][..], |it| &it.value)),
         "process.env" => {
             let of_image = process.env.iter().filter(|(_, value)| value.span.is_none());
             let pairs: Vec<_> =

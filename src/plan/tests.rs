@@ -378,6 +378,7 @@ fn steps(host: &Table, text: &str) -> String {
     let lines = plan.steps.iter().map(|planned| {
         let origin = match planned.origin {
             Origin::Key(span) => loaded.sources.place(span),
+            Origin::Image(key) => format!("{key} of the image"),
             Origin::Default(key) => format!("default of {key}"),
             Origin::Always(_) => "always".to_owned(),
         };
