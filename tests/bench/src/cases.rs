@@ -2,8 +2,8 @@
 
 use crate::contender::{Launcher, Programs};
 use crate::error::Error;
-use crate::jail::{Jail, Limits, Network, ProtectedPaths};
-use crate::report::{self, PerBind, PerBindTable, Table, Target, micros, ratio};
+use crate::jail::{Jail, Limits, Network, ProtectedPaths, Root};
+use crate::report::{self, PerBind, PerBindTable, RootTable, Table, Target, micros, ratio};
 use crate::stage::{MOST_BINDS, Stage};
 use crate::timing::{self, Rounds};
 
@@ -36,6 +36,7 @@ pub(crate) fn measure_all(
         limits: Limits::None,
         protected_paths: ProtectedPaths::None,
         binds: 0,
+        root: Root::Directory,
     };
     let network = Jail { name: "network", network: Network::Own, ..bare };
     let cases = [
@@ -93,7 +94,44 @@ pub(crate) fn measure_all(
         }
     }
     targets.extend(climb(programs, stage, bare, runs.min(50))?);
+    targets.extend(roots(programs, stage, bare, rounds)?);
     Ok(targets)
+}
+
+/// Measures what a root costs jailrun beyond a directory, and prints it. The archive is unpacked
+/// by the first launch, and taken out of the store again.
+fn roots(
+    programs: &Programs,
+    stage: &Stage,
+    bare: Jail,
+    rounds: Rounds,
+) -> Result<Vec<Target>, Error> {
+    let mut contenders = Vec::new();
+    for root in Root::ALL {
+        let all = programs.contenders(&Jail { name: root.name(), root, ..bare }, stage)?;
+        contenders
+            .extend(all.into_iter().filter(|contender| contender.launcher == Launcher::Jailrun));
+    }
+    if contenders.is_empty() {
+        return Ok(Vec::new());
+    }
+    let figures = timing::in_turns(contenders, rounds)?;
+    programs.forget(&stage.archive())?;
+    let directory = micros(figures[0].median);
+    let rows: Vec<_> = Root::ALL
+        .into_iter()
+        .zip(&figures)
+        .map(|(root, row)| (root.name(), micros(row.median) - directory))
+        .collect();
+    report::print(RootTable { runs: rounds.timed, directory, rows: &rows })?;
+    let targets = Root::ALL.into_iter().zip(&rows).filter_map(|(root, (name, more))| {
+        Some(Target {
+            name: format!("{name}, µs beyond a directory"),
+            measured: *more,
+            at_most: root.at_most()?,
+        })
+    });
+    Ok(targets.collect())
 }
 
 /// Measures what a bind costs on each step of the ladder, and prints it; bubblewrap is left out.

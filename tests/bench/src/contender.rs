@@ -99,6 +99,26 @@ impl Programs {
         Ok(versions)
     }
 
+    /// Takes an archive out of jailrun's store.
+    pub(crate) fn forget(&self, archive: &Path) -> Result<(), Error> {
+        let Some(jailrun) = &self.jailrun else { return Ok(()) };
+        for arguments in [
+            vec!["image".as_ref(), "rm".as_ref(), archive.as_os_str()],
+            vec!["image".as_ref(), "gc".as_ref()],
+        ] {
+            let mut command = Command::new(jailrun);
+            command.args(arguments).stdout(Stdio::null());
+            let status = command
+                .status()
+                .map_err(|error| Error::Spawn { command: line(&command), error })?;
+            if !status.success() {
+                let command = line(&command);
+                return Err(Error::Launch { command, status, stderr: Vec::new() });
+            }
+        }
+        Ok(())
+    }
+
     /// The commands that launch a jail: by every launcher there is.
     pub(crate) fn contenders(&self, jail: &Jail, stage: &Stage) -> Result<Vec<Contender>, Error> {
         let mut contenders = vec![

@@ -32,6 +32,42 @@ pub(crate) enum ProtectedPaths {
     Default,
 }
 
+/// Where the jail's root comes from, for jailrun alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A directory.
+    Directory,
+    /// A directory with memory laid over it.
+    Ephemeral,
+    /// A shell of the host with what it needs, and the payload.
+    Closure,
+    /// An archive, which is in the store after the first launch.
+    Archive,
+}
+
+impl Root {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Directory, Self::Ephemeral, Self::Closure, Self::Archive];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Directory => "directory",
+            Self::Ephemeral => "ephemeral",
+            Self::Closure => "closure",
+            Self::Archive => "archive",
+        }
+    }
+
+    /// The most it may take beyond a launch from a directory, in microseconds.
+    pub(crate) fn at_most(self) -> Option<f64> {
+        match self {
+            Self::Directory => None,
+            Self::Ephemeral => Some(100.0),
+            Self::Closure | Self::Archive => Some(150.0),
+        }
+    }
+}
+
 /// A jail with mount, pid, uts, ipc and cgroup namespaces, /proc, /dev and /tmp, and what is said
 /// here.
 #[derive(Clone, Copy)]
@@ -43,6 +79,7 @@ pub(crate) struct Jail {
     pub(crate) protected_paths: ProtectedPaths,
     /// How many files are bound, read-only, one by one.
     pub(crate) binds: usize,
+    pub(crate) root: Root,
 }
 
 impl Jail {
@@ -100,7 +137,15 @@ impl Jail {
 
     /// The unit's text.
     fn unit(&self, stage: &Stage) -> String {
-        let root = quoted(&stage.root());
+        let path = quoted(&stage.root());
+        let payload = quoted(&stage.payload());
+        let archive = quoted(&stage.archive());
+        let (root, command) = match self.root {
+            Root::Directory => (format!("path = {path}"), format!("{PAYLOAD:?}")),
+            Root::Ephemeral => (format!("path = {path}\nephemeral = true"), format!("{PAYLOAD:?}")),
+            Root::Closure => (format!("binaries = [\"sh\", {payload}]"), payload),
+            Root::Archive => (format!("tar = {archive}"), format!("{PAYLOAD:?}")),
+        };
         let network = match self.network {
             Network::Host => "host",
             Network::Own => "none",
@@ -115,10 +160,10 @@ impl Jail {
             ProtectedPaths::Default => "",
         };
         let mut unit = format!(
-            "[root]\npath = {root}\napi-filesystems = [\"/proc\", \"/dev\", \"/tmp\"]\n\n\
+            "[root]\n{root}\napi-filesystems = [\"/proc\", \"/dev\", \"/tmp\"]\n\n\
              [network]\nmode = \"{network}\"\n\n\
              {limits}{security}\
-             [process]\ncommand = [\"{PAYLOAD}\"]\n"
+             [process]\ncommand = [{command}]\n"
         );
         for number in 0..self.binds {
             let source = quoted(&stage.source(number));

@@ -56,6 +56,27 @@ pub(crate) fn ratio(figures: &[Figures], of: Launcher, to: Launcher) -> Option<f
     Some(median(of)?.div_duration_f64(median(to)?))
 }
 
+/// What roots cost beyond a directory.
+pub(crate) struct RootTable<'a> {
+    pub(crate) runs: usize,
+    /// A launch from a directory, in microseconds.
+    pub(crate) directory: f64,
+    /// Names, and microseconds beyond that.
+    pub(crate) rows: &'a [(&'static str, f64)],
+}
+
+impl fmt::Display for RootTable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { runs, directory, rows } = self;
+        writeln!(f, "\nµs of a launch beyond one from a directory, by the root ({runs} runs)")?;
+        writeln!(f, "  {:<12}{:>10}{:>22}", "root", "µs more", "of a directory's time")?;
+        for (name, more) in *rows {
+            writeln!(f, "  {name:<12}{more:>10.0}{:>22.2}", 1.0 + more / directory)?;
+        }
+        Ok(())
+    }
+}
+
 /// What one bind costs a launcher.
 pub(crate) struct PerBind {
     pub(crate) launcher: Launcher,

@@ -4,6 +4,7 @@
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, process};
 
 use crate::error::Error;
@@ -21,6 +22,7 @@ const DIRECTORIES: [&str; 6] = ["proc", "sys", "dev", "tmp", "run", "binds"];
 /// The temporary directory, removed with everything in it when dropped.
 pub(crate) struct Stage {
     directory: PathBuf,
+    payload: PathBuf,
 }
 
 impl Stage {
@@ -34,7 +36,7 @@ impl Stage {
             .create(&directory)
             .map_err(Error::file("create", &directory))?;
         // Owns the directory from here on, so that it is removed when the rest fails.
-        let stage = Self { directory };
+        let stage = Self { directory, payload: payload.to_owned() };
 
         let root = stage.root();
         for path in DIRECTORIES.map(|name| root.join(name)).into_iter().chain([stage.sources()]) {
@@ -47,12 +49,29 @@ impl Stage {
                 fs::write(&path, "").map_err(Error::file("create", &path))?;
             }
         }
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(stage.root()).arg("-cf").arg(stage.archive()).arg(".");
+        let status = tar.status().map_err(Error::file("start", "tar"))?;
+        if !status.success() {
+            let failed = std::io::Error::other(format!("tar ended with {status}"));
+            return Err(Error::file("create", &stage.archive())(failed));
+        }
         Ok(stage)
     }
 
     /// The jail's root directory.
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.join("root")
+    }
+
+    /// The payload on the host, outside what the jail has memory over.
+    pub(crate) fn payload(&self) -> PathBuf {
+        self.payload.clone()
+    }
+
+    /// The root as an archive.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.directory.join("root.tar")
     }
 
     /// The directory of the files to bind, which are named by their numbers.
