@@ -355,14 +355,14 @@ pub fn attach(
             .map_err(failed("LOOP_CTL_GET_FREE", control_path))?;
         match configure(number, image, offset, size) {
             // Between the two calls another process has taken or removed it.
-            Err(ImageError::Failed {
-                errno: Errno::EBUSY | Errno::ENXIO | Errno::ENODEV, ..
-            }) if tries > 0 => {
-                tries -= 1;
-            }
+            Err(ImageError::Failed { errno, .. }) if tries > 0 && is_race(errno) => tries -= 1,
             attached => return attached,
         }
     }
+}
+
+fn is_race(errno: Errno) -> bool {
+    matches!(errno, Errno::EBUSY | Errno::ENXIO | Errno::ENODEV | Errno::ENOENT)
 }
 
 fn configure(

@@ -676,9 +676,9 @@ fn a_directory_exchanged_with_a_link_leads_nowhere() {
     };
     let exchange = (path.join("directory"), path.join("link"));
     let mut one_copy = one_copy;
-    while_exchanged(&exchange.0, &exchange.1, || (0..500).for_each(|_| one_copy()));
+    while_exchanged(&exchange.0, &exchange.1, || (0..200).for_each(|_| one_copy()));
     let exchange = (path.join("file"), path.join("file-link"));
-    while_exchanged(&exchange.0, &exchange.1, || (0..500).for_each(|_| one_copy()));
+    while_exchanged(&exchange.0, &exchange.1, || (0..200).for_each(|_| one_copy()));
     assert!(as_link > 0 && as_directory > 0, "{as_link} links, {as_directory} directories");
 }
 
