@@ -651,8 +651,13 @@ impl Changes {
             Some(_) => Lowers::Known(&opened),
             None => Lowers::Unknown,
         };
-        let found = changes::read(upper.as_fd(), lowers, changes::Marks::Either)
-            .map_err(|error| error.to_string())?;
+        // The other kind means nothing to the mount, and a jail could write it.
+        let marks = match nix::unistd::geteuid().is_root() {
+            true => changes::Marks::Trusted,
+            false => changes::Marks::User,
+        };
+        let found =
+            changes::read(upper.as_fd(), lowers, marks).map_err(|error| error.to_string())?;
         let mut text = Vec::new();
         let written = match self.json {
             true => changes::print_json(&found, &mut text),

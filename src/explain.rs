@@ -149,8 +149,8 @@ fn fragment(step: &Step) -> Fragment {
             LockDirectory(quote_path(&store.join("images").join(format!("{key}.json"))), "-s")
         }
         Step::LockDirectory { path } => LockDirectory(quote_path(path), "-x"),
-        Step::AttachLoop { file, offset } => Loop(format!(
-            "losetup --find --show --read-only --offset {offset} {}",
+        Step::AttachLoop { file, offset, size } => Loop(format!(
+            "losetup --find --show --read-only --offset {offset} --sizelimit {size} {}",
             quote_path(file)
         )),
         Step::MountLoop { number, filesystem, on, flags } => {

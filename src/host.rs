@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::block_image::{self, Filesystem};
+use crate::block_image::{self, Filesystem, Image as BlockImage};
 use crate::closure::{self, Closure, Problem, Request};
 use crate::image::oci::{self, Config, Key};
 use crate::image::source::Source;
@@ -100,13 +100,13 @@ pub trait Host {
     /// The configuration of an image that is not in the store; nothing for an
     /// archive that is none.
     fn packed(&self, source: &Source) -> Result<Config, String>;
-    /// Which file system begins at an offset of an image.
+    /// Which file system begins at an offset of an image, and how long it is.
     fn block_image(
         &self,
         path: &Path,
         offset: u64,
         expected: Option<Filesystem>,
-    ) -> Result<Filesystem, String>;
+    ) -> Result<BlockImage, String>;
     /// Effective uid and gid.
     fn ids(&self) -> (u32, u32);
     /// Effective capabilities.
@@ -291,7 +291,7 @@ impl Host for Machine {
         path: &Path,
         offset: u64,
         expected: Option<Filesystem>,
-    ) -> Result<Filesystem, String> {
+    ) -> Result<BlockImage, String> {
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
         let file = std::fs::File::from(
             sys::open2(path, flags, 0).map_err(|errno| errno.desc().to_lowercase())?,
@@ -300,7 +300,7 @@ impl Host for Machine {
             Some(filesystem) => block_image::expect(&file, offset, filesystem),
             None => block_image::detect(&file, offset),
         };
-        found.map(|image| image.filesystem).map_err(|error| error.to_string())
+        found.map_err(|error| error.to_string())
     }
 
     fn ids(&self) -> (u32, u32) {

@@ -100,7 +100,7 @@ pub fn describe(step: &Step) -> String {
         Step::HoldImage { key, store } => {
             format!("keep the image {} in {} while it is used", key.digest(), store.display())
         }
-        Step::AttachLoop { file, offset } => {
+        Step::AttachLoop { file, offset, .. } => {
             let at = if *offset == 0 { String::new() } else { format!(" from byte {offset} on") };
             format!("make a read-only loop device of {}{at}", file.display())
         }

@@ -152,18 +152,18 @@ impl<H: Host> Planner<'_, H> {
 
     /// A file with a file system in it.
     pub(super) fn disk_image(&mut self, image: &DiskImage, span: Option<Span>) -> Option<Tree> {
-        let (file, filesystem) = self.disk(image, span)?;
+        let disk = self.disk(image, span)?;
         Some(Tree::Stack(Stack {
             lower: vec![self.host.state_directory().join("image")],
             upper: Upper::Nothing,
             covered: Vec::new(),
             held: None,
-            disk: Some(Disk { file, offset: image.offset, filesystem }),
+            disk: Some(disk),
         }))
     }
 
     /// The file of a disk image, and what is in it.
-    fn disk(&mut self, image: &DiskImage, span: Option<Span>) -> Option<(PathBuf, Filesystem)> {
+    fn disk(&mut self, image: &DiskImage, span: Option<Span>) -> Option<Disk> {
         let path = self.resolve(&image.path);
         if self.private_user {
             self.find(
@@ -174,10 +174,14 @@ impl<H: Host> Planner<'_, H> {
             return None;
         }
         let found = match self.host.canonical(&path) {
-            Ok((file, Kind::File { .. })) => self
-                .host
-                .block_image(&file, image.offset, image.filesystem)
-                .map(|filesystem| (file, filesystem)),
+            Ok((file, Kind::File { .. })) => {
+                self.host.block_image(&file, image.offset, image.filesystem).map(|found| Disk {
+                    file,
+                    offset: image.offset,
+                    size: found.size,
+                    filesystem: found.filesystem,
+                })
+            }
             Ok(_) => Err("not a regular file".to_owned()),
             Err(error) => Err(crate::unit::io_reason(&error)),
         };
@@ -205,6 +209,7 @@ impl<H: Host> Planner<'_, H> {
 pub(super) struct Disk {
     pub(super) file: PathBuf,
     pub(super) offset: u64,
+    pub(super) size: u64,
     pub(super) filesystem: Filesystem,
 }
 

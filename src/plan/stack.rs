@@ -192,8 +192,9 @@ impl<H: Host> Planner<'_, H> {
         if let Some((store, key)) = &stack.held {
             self.push(Step::HoldImage { store: store.clone(), key: *key }, by);
         }
-        if let Some(Disk { file, offset, .. }) = &stack.disk {
-            self.push(Step::AttachLoop { file: file.clone(), offset: *offset }, by);
+        if let Some(Disk { file, offset, size, .. }) = &stack.disk {
+            let (file, offset, size) = (file.clone(), *offset, *size);
+            self.push(Step::AttachLoop { file, offset, size }, by);
         }
         if let Upper::Directory { upper, work } = &stack.upper {
             self.push(Step::LockDirectory { path: upper.clone() }, by);

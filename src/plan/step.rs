@@ -262,6 +262,8 @@ pub enum Step {
         file: PathBuf,
         /// Where the file system begins.
         offset: u64,
+        /// Its length.
+        size: u64,
     },
     /// Keeps a directory for this jail alone, as far as jails go; flock(2).
     LockDirectory {

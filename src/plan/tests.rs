@@ -13,7 +13,7 @@ use super::cgroup::{Hierarchy, Layout};
 use super::describe::describe;
 use super::step::{NodeKind, Origin, Step};
 use super::{Care, Planning, plan};
-use crate::block_image::Filesystem;
+use crate::block_image::{Filesystem, Image};
 use crate::closure::{Closure, Entry, Problem, Request, Wanted, What};
 use crate::diagnostic::Severity;
 use crate::host::{Attributes, Host, Kind, Mounted, StoredImage};
@@ -302,13 +302,8 @@ impl Host for Table {
         Ok(Config::default())
     }
 
-    fn block_image(
-        &self,
-        _: &Path,
-        _: u64,
-        expected: Option<Filesystem>,
-    ) -> Result<Filesystem, String> {
-        Ok(expected.unwrap_or(Filesystem::Squashfs))
+    fn block_image(&self, _: &Path, _: u64, expected: Option<Filesystem>) -> Result<Image, String> {
+        Ok(Image { filesystem: expected.unwrap_or(Filesystem::Squashfs), size: 4096 })
     }
 
     fn ids(&self) -> (u32, u32) {

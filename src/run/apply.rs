@@ -249,7 +249,9 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::ImportImage { source } => images::import(source, &Progress::silent()).map(drop)?,
         Step::HoldImage { store, key } => cx.held = Some(images::hold(store, key)?),
-        Step::AttachLoop { file, offset } => cx.loops.push(attach_loop(file, *offset)?),
+        Step::AttachLoop { file, offset, size } => {
+            cx.loops.push(attach_loop(file, *offset, *size)?);
+        }
         Step::MountLoop { number, filesystem, on, flags } => {
             mount_loop(cx, *number, *filesystem, on, *flags)?;
         }
@@ -640,9 +642,9 @@ fn make_stage_node(path: &Path, kind: NodeKind, mode: u32, owner: Option<(u32, u
 }
 
 /// The descriptor keeps the device until it is mounted, and the mount after.
-fn attach_loop(file: &Path, offset: u64) -> Applied<LoopDevice> {
+fn attach_loop(file: &Path, offset: u64, size: u64) -> Applied<LoopDevice> {
     let image = sys::open2(file, libc::O_RDONLY | libc::O_NONBLOCK, libc::RESOLVE_NO_SYMLINKS)?;
-    block_image::attach(image.as_fd(), offset, None)
+    block_image::attach(image.as_fd(), offset, Some(size))
         .map_err(|error| Failed::because(Errno::EIO, error.to_string()))
 }
 

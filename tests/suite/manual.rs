@@ -11,7 +11,7 @@ use std::io::{self, BufRead as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use jailrun::block_image::Filesystem;
+use jailrun::block_image::{Filesystem, Image};
 use jailrun::closure::{Closure, Problem, Request};
 use jailrun::codes::CODES;
 use jailrun::host::{Attributes, Host, Kind, Mounted, StoredImage};
@@ -570,13 +570,8 @@ impl Host for Everything {
         Ok(Config::default())
     }
 
-    fn block_image(
-        &self,
-        _: &Path,
-        _: u64,
-        expected: Option<Filesystem>,
-    ) -> Result<Filesystem, String> {
-        Ok(expected.unwrap_or(Filesystem::Squashfs))
+    fn block_image(&self, _: &Path, _: u64, expected: Option<Filesystem>) -> Result<Image, String> {
+        Ok(Image { filesystem: expected.unwrap_or(Filesystem::Squashfs), size: 4096 })
     }
 
     fn ids(&self) -> (u32, u32) {
