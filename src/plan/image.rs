@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::Planner;
 use super::root::Tree;
 use super::stack::{Stack, Upper};
-use super::step::{Filesystem, Origin, Step};
+use super::step::{Filesystem, MountFlags, Origin, Planned, Spot, Step};
+use super::view::Place;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind, StoredImage};
 use crate::image::oci::Config;
@@ -163,7 +164,7 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// The file of a disk image, and what is in it.
-    fn disk(&mut self, image: &DiskImage, span: Option<Span>) -> Option<Disk> {
+    pub(super) fn disk(&mut self, image: &DiskImage, span: Option<Span>) -> Option<Disk> {
         let path = self.resolve(&image.path);
         if self.private_user {
             self.find(
@@ -193,6 +194,28 @@ impl<H: Host> Planner<'_, H> {
                 None
             }
         }
+    }
+
+    /// Plans a disk image as a mount inside; its device is made on the host.
+    pub(super) fn disk_mount(
+        &mut self,
+        disk: Disk,
+        target: PathBuf,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let devices = self.steps.iter().chain(&self.host_nodes);
+        let number =
+            devices.filter(|planned| matches!(planned.step, Step::AttachLoop { .. })).count();
+        let Disk { file, offset, size, filesystem } = disk;
+        let step = Step::AttachLoop { file, offset, size };
+        self.host_nodes.push(Planned { step, origin: by });
+        let flags = MountFlags { read_only: true, ..flags };
+        // Nobody can look into it before it is mounted.
+        self.view.mount(&target, Place::Memory, true);
+        self.expect(target.clone(), Some(filesystem.name()), flags, false);
+        let on = Spot::Inside(target);
+        self.push(Step::MountLoop { number, filesystem, on, flags }, by);
     }
 
     /// Whether the jail's files cannot be looked into while planning.

@@ -86,6 +86,12 @@ impl<H: Host> Planner<'_, H> {
                     }
                 }
                 MountKind::Cgroup => self.cgroup_mount(mount, by),
+                MountKind::Image(image) => {
+                    let Some(disk) = self.disk(image, mount.kind.span) else { continue };
+                    if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
+                        self.disk_mount(disk, target, flags(mount), by);
+                    }
+                }
                 MountKind::Overlay(overlay) => {
                     let name = format!("changes-{texts}");
                     texts += 1;

@@ -68,7 +68,7 @@ pub const TABLES: &[TableKey] = &[
     TableKey {
         name: "mounts",
         repeated: true,
-        doc: "What is put into the root, applied in the order written. Exactly one of `bind`, `tmpfs`, `overlay`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup`, `content`, `symlink` and `mask` says what.",
+        doc: "What is put into the root, applied in the order written. Exactly one of `bind`, `tmpfs`, `overlay`, `image`, `proc`, `sysfs`, `devpts`, `mqueue`, `cgroup`, `content`, `symlink` and `mask` says what.",
     },
     table(
         "limits",
@@ -338,6 +338,13 @@ pub const KEYS: &[Key] = &[
         "{ lower, upper, work }",
         "",
         "Directories laid over each other: `lower` is a list, top-most first; `upper`, a directory or \"tmpfs\", takes the changes.",
+    ),
+    key(
+        "mounts",
+        "image",
+        "path",
+        "",
+        "A file with a squashfs, erofs or ext4 file system, mounted read-only through a loop device. Needs root.",
     ),
     key("mounts", "proc", "true", "", "The process file system of the jail's pid namespace."),
     key("mounts", "sysfs", "true", "", "The kernel's objects, read-only."),

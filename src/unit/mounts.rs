@@ -1,7 +1,7 @@
 //! `[[mounts]]`: what is put into the root, in order.
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
-use super::root::{Overlay, Propagation};
+use super::root::{DiskImage, Overlay, Propagation};
 use super::tree::{Node, Table, Value};
 use super::value::{Bytes, HostPath, JailPath, Mode, True, Who};
 use crate::diagnostic::Diagnostic;
@@ -56,6 +56,8 @@ pub enum MountKind {
     Tmpfs(Tmpfs),
     /// Directories laid over each other.
     Overlay(Overlay),
+    /// A file with a file system in it.
+    Image(DiskImage),
     /// procfs.
     Proc,
     /// sysfs.
@@ -87,6 +89,7 @@ impl MountKind {
             | Self::Mqueue
             | Self::Cgroup
             | Self::Symlink(_)
+            | Self::Image(_)
             | Self::Mask => false,
         }
     }
@@ -129,8 +132,8 @@ impl FromNode for Create {
     }
 }
 
-const KINDS: [&str; 11] = [
-    "bind", "tmpfs", "overlay", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content",
+const KINDS: [&str; 12] = [
+    "bind", "tmpfs", "overlay", "image", "proc", "sysfs", "devpts", "mqueue", "cgroup", "content",
     "symlink", "mask",
 ];
 
@@ -221,6 +224,16 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
             })
         })
         .or_else(|| reader.get::<Overlay>("overlay").map(|it| it.map(MountKind::Overlay)))
+        .or_else(|| {
+            let path = reader.get::<HostPath>("image")?;
+            let whole = |path| MountKind::Image(DiskImage { path, filesystem: None, offset: 0 });
+            Some(path.map(whole))
+        })
+        .or_else(|| {
+            let path = reader.get::<HostPath>("image")?;
+            let whole = |path| MountKind::Image(DiskImage { path, filesystem: None, offset: 0 });
+            Some(path.map(whole))
+        })
         .or_else(|| truth("proc", MountKind::Proc))
         .or_else(|| truth("sysfs", MountKind::Sysfs))
         .or_else(|| truth("devpts", MountKind::Devpts))
