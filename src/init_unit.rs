@@ -478,17 +478,13 @@ fn root_table(out: &mut String, draft: &Draft) {
         let names: Vec<_> = draft.missing.iter().map(|name| quoted(name)).collect();
         writeln!(out, "# Needed too, but not installed: {}", names.join(", ")).ok();
     }
-    let unused = Extra::TABLE.iter().filter(|(_, extra)| !draft.with.contains(extra));
-    let unused: Vec<_> =
-        unused.map(|(name, extra)| format!("{name} ({})", purpose(*extra))).collect();
-    out.push('\n');
-    if !unused.is_empty() {
-        writeln!(out, "# There is also: {}.", unused.join(", ")).ok();
+    out.push_str("\nwith = [\n");
+    for (name, extra) in Extra::TABLE {
+        let mark = if draft.with.contains(&extra) { "" } else { "# " };
+        let item = format!("{mark}{},", quoted(name));
+        writeln!(out, "  {item:20}  # {}", purpose(extra)).ok();
     }
-    if draft.with.is_empty() {
-        return;
-    }
-    list(out, "with", draft.with.iter().map(|extra| (extra.name(), purpose(*extra))));
+    out.push_str("]\n");
 }
 
 #[cfg(test)]
@@ -553,7 +549,7 @@ mod tests {
         let path = file.path().display().to_string();
         let text = unit(&["cat", &path], Path::new("/"));
         assert!(text.contains(&format!("target = \"{path}\"\nbind = \"{path}\"\n")), "{text}");
-        assert!(!text.contains("files"), "{text}");
+        assert!(!text.contains("files = "), "{text}");
     }
 
     #[test]

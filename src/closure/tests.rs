@@ -989,6 +989,30 @@ proptest! {
         prop_assert_eq!(&first, &self::elf::read(&file));
     }
 
+    /// The same for what follows from the file.
+    #[test]
+    fn no_bytes_make_the_search_panic(
+        changes in prop::collection::vec((any::<bool>(), any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let program = Elf::program()
+            .needs(&["liba.so", "$ORIGIN/libb.so"])
+            .with(abi::DT_RPATH, "$ORIGIN/../lib64/:/opt");
+        let library = Elf::library().needs(&["libc.so.6"]).with(abi::DT_RUNPATH, "${ORIGIN}/$LIB");
+        let mut files = [program.build(), library.build()];
+        for (which, index, value) in changes {
+            let file = &mut files[usize::from(which)];
+            let length = file.len();
+            file[index.index(length)] = value;
+        }
+        let root = Root::new();
+        root.write("/usr/bin/a", &files[0]);
+        root.write("/usr/bin/libb.so", &files[1]);
+        root.write("/usr/lib64/liba.so", &files[1]);
+        let first = root.binary("a");
+        prop_assert!(first.is_ok() || !first.as_ref().unwrap_err().is_empty());
+        prop_assert_eq!(first, root.binary("a"));
+    }
+
     #[test]
     fn no_line_makes_it_panic(line in "#!.{0,250}", argument in ".{0,80}") {
         script::parse(line.as_bytes()).ok();

@@ -113,11 +113,9 @@ pub(super) struct Tree {
 
 impl Tree {
     pub(super) fn new(root: &Path) -> io::Result<Self> {
-        let top = match root.parent() {
-            None => PathBuf::new(),
-            // Files are opened without following links.
-            Some(_) => std::fs::canonicalize(root)?,
-        };
+        // Files are opened without following links.
+        let top = std::fs::canonicalize(root)?;
+        let top = if top.parent().is_none() { PathBuf::new() } else { top };
         let nodes = HashMap::from([("/".into(), Node::Is(Kind::Directory))]);
         Ok(Self { top, nodes, directories: HashMap::new(), work: WORK })
     }

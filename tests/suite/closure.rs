@@ -248,6 +248,34 @@ fn nginx_runs_from_its_closure() {
     assert_eq!(status, 0, "{output}\n{text}");
 }
 
+/// Runs a command in a root of some programs and extras.
+fn with_extras(with: &[Extra], binaries: &[&str], command: &[&str]) -> String {
+    let binaries: Vec<String> = binaries.iter().map(ToString::to_string).collect();
+    let closure = closure::resolve(&Request { with, ..request(&binaries) }).unwrap();
+    let (status, output) = run(&closure, command);
+    assert_eq!(status, 0, "{command:?}: {output}");
+    output
+}
+
+#[test]
+fn extras_are_enough_for_their_purpose() {
+    let env = |with: Extra, words: &[&str]| {
+        let program = words.iter().find(|word| !word.contains('=')).unwrap();
+        let command: Vec<&str> = ["env"].iter().chain(words).copied().collect();
+        with_extras(&[with], &["env", program], &command)
+    };
+    assert_eq!(env(Extra::Nss, &["getent", "passwd", "0"]).split(':').next(), Some("root"));
+    assert_eq!(env(Extra::Tzdata, &["TZ=Asia/Tokyo", "date", "+%Z"]), "JST\n");
+    assert_eq!(env(Extra::Locale, &["LC_ALL=C.UTF-8", "locale", "charmap"]), "UTF-8\n");
+    assert_eq!(env(Extra::Terminfo, &["TERM=xterm", "tput", "colors"]), "8\n");
+    // A certificate that is its own issuer is found by the link with its hash.
+    let links = fs::read_dir("/etc/ssl/certs").unwrap().map(|entry| entry.unwrap().path());
+    let link = links.filter(|path| path.extension().is_some_and(|end| end == "pem")).min().unwrap();
+    let link = link.to_str().unwrap();
+    let words = ["openssl", "verify", "-CApath", "/etc/ssl/certs", "-no-CAfile", link];
+    assert_eq!(env(Extra::CaCertificates, &words), format!("{link}: OK\n"));
+}
+
 #[test]
 fn nothing_but_the_closure_is_in_it() {
     let binaries = ["/usr/bin/bash".to_owned()];
