@@ -161,10 +161,6 @@ const LIBRARY_EXTRAS: &[(&str, &[Extra])] = &[
     ("libncurses", &[Extra::Terminfo]),
 ];
 
-/// What every jail has of its own: nothing of the host can be below by way of
-/// its root.
-const OWN_IN_JAIL: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
-
 /// Something with the reason for it.
 type Because<T> = (T, String);
 
@@ -254,7 +250,7 @@ fn arguments(draft: &mut Draft, asked: &Asked<'_>) {
             continue;
         }
         draft.needs_directory |= !Path::new(value).is_absolute();
-        if OWN_IN_JAIL.into_iter().any(is_below) {
+        if closure::OWN_IN_JAIL.into_iter().any(is_below) {
             draft.binds.push((name, why));
         } else {
             draft.add_file(&name, &why);

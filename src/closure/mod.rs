@@ -53,7 +53,7 @@ const MERGED: [&str; 6] = ["/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32
 
 /// What every jail has file systems of its own on: what lies there on the host
 /// cannot be seen inside by the same path.
-const OWN_IN_JAIL: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
+pub(crate) const OWN_IN_JAIL: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
 
 /// Loaders of programs for this machine, for a request without any program.
 const NATIVE_LOADERS: &[&str] = match std::env::consts::ARCH.as_bytes() {

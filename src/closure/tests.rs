@@ -334,6 +334,16 @@ fn a_runpath_switches_off_every_rpath() {
         root.elf(path, &Elf::library());
     }
     assert_eq!(root.closure("/usr/bin/a"), ["/opt/r/liba.so file", "/usr/lib64/libb.so file"]);
+    // That of an object that asked, too, for those it asked for.
+    root.elf(
+        "/usr/bin/b",
+        &Elf::program()
+            .needs(&["libc1.so"])
+            .with(abi::DT_RPATH, "/opt/r")
+            .with(abi::DT_RUNPATH, "/opt/u"),
+    );
+    root.elf("/opt/u/libc1.so", &Elf::library().needs(&["libb.so"]));
+    assert_eq!(root.closure("/usr/bin/b"), ["/opt/u/libc1.so file", "/usr/lib64/libb.so file"]);
 }
 
 #[test]

@@ -49,8 +49,10 @@ fn programs(count: usize) -> Vec<(PathBuf, String)> {
 }
 
 /// What the loader says it would load, without links; `None` where it says
-/// that something is missing.
+/// that something is missing. The program is given by its path without links:
+/// `$ORIGIN` is where it really is when it runs, and what is given here.
 fn libraries_by_the_loader(loader: &str, program: &Path) -> Option<BTreeSet<PathBuf>> {
+    let program = fs::canonicalize(program).unwrap();
     let output = Command::new(loader).arg("--list").arg(program).env_clear().output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     if !output.status.success() || text.contains("not found") {
