@@ -229,11 +229,6 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
             let whole = |path| MountKind::Image(DiskImage { path, filesystem: None, offset: 0 });
             Some(path.map(whole))
         })
-        .or_else(|| {
-            let path = reader.get::<HostPath>("image")?;
-            let whole = |path| MountKind::Image(DiskImage { path, filesystem: None, offset: 0 });
-            Some(path.map(whole))
-        })
         .or_else(|| truth("proc", MountKind::Proc))
         .or_else(|| truth("sysfs", MountKind::Sysfs))
         .or_else(|| truth("devpts", MountKind::Devpts))
