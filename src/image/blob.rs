@@ -219,7 +219,7 @@ fn decode(
 fn detect(input: &mut Input<'_, impl Read>, expected: &Expected) -> Result<Compression, Reason> {
     let found = match input.fill_buf() {
         Ok(start) => Compression::detect(start),
-        Err(error) => return Err(input.reason(error)),
+        Err(error) => return Err(input.failure().unwrap_or(Reason::Read(error))),
     };
     match expected.compression {
         Some(expected) if expected != found => Err(Reason::Malformed(format!(
@@ -271,12 +271,9 @@ fn decompress<R: Read>(
             return Ok(End::Reached(compression));
         }
     };
-    Err(match input.reason(error) {
-        Reason::Read(error) if compression != Compression::None => {
-            Reason::Malformed(format!("the {compression} data are damaged: {error}"))
-        }
-        reason => reason,
-    })
+    Err(input.failure().unwrap_or_else(|| {
+        Reason::Malformed(format!("the {compression} data are damaged: {error}"))
+    }))
 }
 
 /// Reads until the memory is full or nothing is left.
@@ -318,9 +315,9 @@ impl<'a, R: Read> Input<'a, R> {
         }
     }
 
-    /// Why reading has failed.
-    fn reason(&mut self, error: io::Error) -> Reason {
-        self.failure.take().unwrap_or(Reason::Read(error))
+    /// Why reading has failed, if it is not the data that are at fault.
+    fn failure(&mut self) -> Option<Reason> {
+        self.failure.take()
     }
 
     /// Reads the rest, for its digest.
@@ -332,7 +329,7 @@ impl<'a, R: Read> Input<'a, R> {
                     let length = piece.len();
                     self.consume(length);
                 }
-                Err(error) => return Err(self.reason(error)),
+                Err(error) => return Err(self.failure().unwrap_or(Reason::Read(error))),
             }
         }
     }

@@ -230,20 +230,21 @@ impl<'a> Tree<'a> {
         }
         let limits = &self.options.limits;
         let mut path = Name::with_capacity(name.len());
-        let mut depth = 0;
-        for part in name.split(|byte| *byte == b'/') {
-            match part {
-                b"" | b"." => continue,
-                b".." => {
-                    let what = format!("the name `{}` leads out by `..`", escape(name));
-                    return Err(Reason::Refused(what));
-                }
-                _ => {}
+        let (mut stripped, mut depth) = (0, 0);
+        for part in name.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            if part == b".." {
+                let what = format!("the name `{}` leads out by `..`", escape(name));
+                return Err(Reason::Refused(what));
             }
-            depth += 1;
-            if depth <= self.options.strip_components {
+            // A leading `.` counts for tar(1).
+            if stripped < self.options.strip_components {
+                stripped += 1;
                 continue;
             }
+            if part == b"." {
+                continue;
+            }
+            depth += 1;
             if !path.is_empty() {
                 path.push(b'/');
             }
@@ -654,25 +655,33 @@ impl<'a> Tree<'a> {
     }
 
     fn write_whiteouts(&mut self) -> Result<(), LayerError> {
-        let hidden: Vec<(Name, Vec<Vec<u8>>)> = self
-            .directories
-            .iter_mut()
-            .filter(|(_, directory)| !directory.whiteouts.is_empty() && !directory.is_opaque)
-            .map(|(path, directory)| (path.clone(), std::mem::take(&mut directory.whiteouts)))
-            .collect();
+        let mut hidden: Vec<(Name, Vec<Vec<u8>>)> = Vec::new();
+        for (path, directory) in &mut self.directories {
+            if !directory.whiteouts.is_empty() {
+                hidden.push((path.clone(), std::mem::take(&mut directory.whiteouts)));
+            }
+        }
+        // First all of those that make a directory opaque: its own are void.
+        for (path, names) in &mut hidden {
+            names.retain(|name| match self.directories.get_mut(&join(path, name)) {
+                Some(directory) => {
+                    directory.is_opaque = true;
+                    false
+                }
+                None => true,
+            });
+        }
         for (path, names) in hidden {
-            self.hide(&path, &names).map_err(|reason| in_directory(&path, reason))?;
+            if !self.directory(&path).is_opaque {
+                self.hide(&path, &names).map_err(|reason| in_directory(&path, reason))?;
+            }
         }
         Ok(())
     }
 
-    fn hide(&mut self, path: &[u8], names: &[Vec<u8>]) -> Outcome<()> {
+    fn hide(&self, path: &[u8], names: &[Vec<u8>]) -> Outcome<()> {
         let fd = self.open(path)?;
         for name in names {
-            if let Some(directory) = self.directories.get_mut(&join(path, name)) {
-                directory.is_opaque = true;
-                continue;
-            }
             // Everybody may make this one device.
             match mknodat(&fd, name.as_slice(), SFlag::S_IFCHR, Mode::empty(), 0) {
                 // The layer holds a file of that name, or hides it twice.

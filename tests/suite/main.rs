@@ -10,5 +10,6 @@ mod dry_run;
 mod examples;
 mod execution;
 mod images;
+mod layers;
 mod manual;
 mod support;
