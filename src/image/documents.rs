@@ -11,6 +11,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use super::compress::Compression;
 use super::digest::Digest;
 use super::error::ImageError;
+use super::files::printable;
 use super::source::platform_text;
 
 type Result<T> = std::result::Result<T, ImageError>;
@@ -140,12 +141,8 @@ pub(super) fn document(media_type: &str) -> Option<Document> {
 
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T> {
     // The error quotes what it found, and that may be anything.
-    serde_json::from_slice(bytes).map_err(|error| {
-        ImageError::invalid(
-            place,
-            error.to_string().escape_debug().to_string().replace("\\\"", "\""),
-        )
-    })
+    serde_json::from_slice(bytes)
+        .map_err(|error| ImageError::invalid(place, printable(&error.to_string())))
 }
 
 /// Refuses a document of another schema, or that says it is something else

@@ -52,9 +52,15 @@ impl Identity {
     }
 }
 
-/// The path in backticks, control characters escaped.
+/// A name that somebody else chose, so that it cannot act on a terminal.
+pub(super) fn printable(name: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
+    name.chars().map(escape).collect()
+}
+
+/// The path in backticks.
 pub(super) fn shown(path: &Path) -> String {
-    format!("`{}`", path.to_string_lossy().escape_debug().to_string().replace("\\'", "'"))
+    format!("`{}`", printable(&path.to_string_lossy()))
 }
 
 /// What an `O_PATH` descriptor is seen to be.
@@ -111,7 +117,7 @@ pub(super) fn head(file: &File, length: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The digest of a file.
-pub(super) fn digest(file: &File) -> io::Result<Digest> {
+pub(super) fn digest(file: &File, progress: &dyn Fn(u64)) -> io::Result<Digest> {
     let mut hasher = Hasher::default();
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -119,6 +125,7 @@ pub(super) fn digest(file: &File) -> io::Result<Digest> {
             0 => return Ok(hasher.finish()),
             read => hasher.update(&buffer[..read]),
         }
+        progress(hasher.bytes());
     }
 }
 

@@ -163,12 +163,18 @@ pub struct Config {
 
 /// Reads what a source is.
 pub fn read(source: &Source) -> Result<Image> {
+    read_telling(source, &|_| {})
+}
+
+/// The same. Of a large file that must be read through, `progress` is told the
+/// bytes that have been.
+pub fn read_telling(source: &Source, progress: &dyn Fn(u64)) -> Result<Image> {
     match source {
         Source::Image { path, reference, platform } => {
             read_image(path, reference.as_deref(), platform)
         }
         Source::Tar { path, sha256, strip_components } => {
-            read_tar(path, *sha256, *strip_components)
+            read_tar(path, *sha256, *strip_components, progress)
         }
     }
 }
@@ -223,7 +229,12 @@ fn refuse_compressed(file: &std::fs::File, path: &Path) -> Result<()> {
 
 /// Reads what a plain archive is. One whose digest is not given is read
 /// through, so that its tree has a name before it is unpacked.
-pub fn read_tar(path: &Path, sha256: Option<Digest>, strip_components: u32) -> Result<Image> {
+fn read_tar(
+    path: &Path,
+    sha256: Option<Digest>,
+    strip_components: u32,
+    progress: &dyn Fn(u64),
+) -> Result<Image> {
     let Opened::File(file, blob) = files::open(path)? else {
         return Err(ImageError::invalid(shown(path), "a directory, expected a tar archive"));
     };
@@ -239,7 +250,7 @@ pub fn read_tar(path: &Path, sha256: Option<Digest>, strip_components: u32) -> R
     let compression = Compression::detect(&head);
     let digest = match sha256 {
         Some(digest) => digest,
-        None => files::digest(&file).map_err(fail)?,
+        None => files::digest(&file, progress).map_err(fail)?,
     };
     let key = Key::Tar { file: digest, strip_components };
     let layer = Layer { key, diff_id: None, digest: Some(digest), compression, blob };

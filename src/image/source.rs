@@ -128,3 +128,53 @@ pub fn split_reference(text: &str, exists: impl Fn(&Path) -> bool) -> (PathBuf, 
     }
     (text.into(), None)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_path_that_exists_is_the_source() {
+        let split = |text: &str, there: &[&str]| {
+            let there: Vec<&Path> = there.iter().map(Path::new).collect();
+            let (path, reference) = split_reference(text, |path| there.contains(&path));
+            (path.display().to_string(), reference)
+        };
+        let with = |path: &str, reference: &str| (path.to_owned(), Some(reference.to_owned()));
+        let without = |path: &str| (path.to_owned(), None);
+        assert_eq!(split("a:b", &["a:b", "a"]), without("a:b"));
+        assert_eq!(split("a:b", &["a"]), with("a", "b"));
+        assert_eq!(split("a:nginx:1", &["a"]), with("a", "nginx:1"));
+        assert_eq!(split("a:nginx:1", &["a", "a:nginx"]), with("a:nginx", "1"));
+        assert_eq!(split("a:sha256:0", &["a"]), with("a", "sha256:0"));
+        assert_eq!(split("a:", &["a"]), without("a:"));
+        assert_eq!(split("a:b", &[]), without("a:b"));
+    }
+
+    #[test]
+    fn the_nearest_platform_is_the_best() {
+        let platform = |architecture: &str, variant: Option<&str>| Platform {
+            architecture: architecture.to_owned(),
+            variant: variant.map(str::to_owned),
+        };
+        let amd64 = platform("amd64", None);
+        assert_eq!(amd64.rank("linux", "amd64", None), Some(0));
+        assert_eq!(amd64.rank("linux", "amd64", Some("")), Some(0));
+        assert!(amd64.rank("linux", "amd64", Some("v1")).is_some());
+        for (os, architecture, variant) in [
+            ("windows", "amd64", None),
+            ("linux", "arm64", None),
+            ("linux", "amd64", Some("v3")),
+            ("unknown", "unknown", None),
+        ] {
+            assert_eq!(amd64.rank(os, architecture, variant), None);
+        }
+        let arm = platform("arm", Some("v7"));
+        let rank = |variant| arm.rank("linux", "arm", variant);
+        assert!(rank(Some("v7")) < rank(None) && rank(None) < rank(Some("v6")));
+        assert!(rank(Some("v6")) < rank(Some("v5")));
+        assert_eq!(rank(Some("v8")), None);
+        let arm64 = platform("arm64", Some("v8"));
+        assert_eq!(arm64.rank("linux", "arm64", None), Some(1));
+    }
+}

@@ -184,8 +184,8 @@ impl<'a> Tree<'a> {
         let Some(path) = self.locate(&entry.name)? else { return Ok(()) };
         let Some((parent, name)) = split(&path) else { return self.root(entry) };
         match self.meaning(parent, name, &entry.kind)? {
-            // For a directory that became a file umoci hides, besides, all that
-            // was in it.
+            // For a directory that became a file or a link umoci hides, besides,
+            // all that was in it.
             Meaning::Opaque | Meaning::Whiteout(_) if self.is_obstructed(parent)? => {}
             Meaning::Opaque => {
                 self.enter(parent)?;

@@ -110,7 +110,10 @@ pub fn import(
     if let Some(stored) = store.resolve(&source)? {
         return Ok(vec![format!("{source}: already stored as {}", stored.key.digest())]);
     }
-    let image = oci::read(&source)?;
+    progress.begin("reading", source.path().metadata().map_or(0, |metadata| metadata.len()));
+    let image = oci::read_telling(&source, &|done| progress.at(done));
+    progress.end();
+    let image = image?;
     let mut options = store.options(&source);
     options.limits = limited(&wanted.limits);
     let imported = store::import(store, &source, &image, &options, progress)?;
@@ -148,7 +151,7 @@ pub fn list(listed: &[Listed]) -> String {
         let mut digest = image.digest.hex();
         digest.truncate(SHORT);
         [
-            format!("{}{}", name.escape_debug(), reference.escape_debug()),
+            files::printable(&format!("{name}{reference}")),
             digest,
             image.layers.to_string(),
             size(image.size),

@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, renameat, renameat2};
+use nix::fcntl::{AtFlags, OFlag, renameat};
 use nix::sys::stat::{Mode, mkdirat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 use serde::Serialize;
 
 use super::error::{Result, StoreError, errno};
@@ -166,11 +166,10 @@ impl Import<'_> {
         // All of it is on the disk before it has a name that says so.
         nix::unistd::syncfs(&directory).map_err(fail("write"))?;
         let layers = self.part(Part::Layers)?;
-        let flags = RenameFlags::RENAME_NOREPLACE;
-        match renameat2(&temporary, name.as_str(), &layers, name.as_str(), flags) {
+        match renameat(&temporary, name.as_str(), &layers, name.as_str()) {
             Ok(()) => Ok(Added::Unpacked(info)),
             // It was not present, so its record cannot be read.
-            Err(Errno::EEXIST) => Err(self
+            Err(Errno::EEXIST | Errno::ENOTEMPTY) => Err(self
                 .store
                 .untrusted(&info_name(&layer.key), "no record of this version; `gc` removes it")),
             Err(errno) => Err(fail("rename")(errno)),
@@ -219,18 +218,21 @@ impl Import<'_> {
 
     fn give_name(&self, temporary: &str, name: &str, existing: Existing) -> nix::Result<()> {
         let directory = &self.directory;
-        let flags = match existing {
-            Existing::KeepReadable => RenameFlags::RENAME_NOREPLACE,
-            Existing::Replace => RenameFlags::empty(),
-        };
-        match renameat2(directory, temporary, directory, name, flags) {
-            Err(Errno::EEXIST) => match self.store.read_record::<ImageRecord>(directory, name) {
+        if let Existing::KeepReadable = existing {
+            match linkat(directory, temporary, directory, name, AtFlags::empty()) {
                 // Another import was faster. Its record may be locked already.
-                Ok(Some(_)) => unlinkat(directory, temporary, UnlinkatFlags::NoRemoveDir),
-                _ => renameat(directory, temporary, directory, name),
-            },
-            renamed => renamed,
+                Err(Errno::EEXIST)
+                    if !matches!(
+                        self.store.read_record::<ImageRecord>(directory, name),
+                        Ok(Some(_))
+                    ) => {}
+                Ok(()) | Err(Errno::EEXIST) => {
+                    return unlinkat(directory, temporary, UnlinkatFlags::NoRemoveDir);
+                }
+                Err(errno) => return Err(errno),
+            }
         }
+        renameat(directory, temporary, directory, name)
     }
 
     /// Makes the directories that go above the layers of an image.

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::super::support::{Caller, scratch};
 use super::snapshot::{self, Tree, What};
 use super::writer::Tar;
-use super::{as_caller, unpack};
+use super::{Target, as_caller, options, unpack};
 
 /// The stack of layers as a jail sees it, bottom layer first in the list.
 fn merged(caller: Caller, layers: &[Vec<u8>]) -> Tree {
@@ -248,6 +248,25 @@ fn a_file_in_the_place_of_a_directory() {
     let directory = Tar::new().dir("f").file("f/x", "").end();
     let left = ["d", "d/a", "d/b", "d/sub", "d/sub/x", "e", "e/a", "f", "f/x", "l"];
     leaves(&[base(), directory], &left);
+}
+
+/// umoci(1) writes them for a directory that a file or a link has replaced.
+#[test]
+fn whiteouts_below_what_is_no_directory_are_void() {
+    for caller in [Caller::Root, Caller::User] {
+        let target = Target::new(caller);
+        let layer = Tar::new()
+            .symlink("l", target.outside().to_str().unwrap())
+            .file("f", "x")
+            .file("l/.wh.secret", "")
+            .file("l/.wh..wh..opq", "")
+            .file("l/deep/er/.wh.secret", "")
+            .file("f/.wh.x", "")
+            .end();
+        unpack(caller, &layer, &options(caller), &target.into).unwrap();
+        assert_eq!(snapshot::names(&target.tree()), ["f", "l"]);
+        target.assert_nothing_touched();
+    }
 }
 
 #[test]
