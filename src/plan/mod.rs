@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use self::cgroup::LeftOut;
 use self::step::{ExpectedMount, Origin, Planned, Step};
 use self::view::View;
+use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::host::Host;
 use crate::source::Span;
@@ -102,6 +103,8 @@ struct Planner<'a, H> {
     /// written to; and what goes into that layer.
     points_at: Option<usize>,
     points: Vec<Planned>,
+    /// Names given on the stage.
+    staged: usize,
     /// Paths of the host that the launch makes, with the keys that need them.
     created: Vec<(Option<Span>, PathBuf)>,
     /// Mounts of procfs and sysfs in other places than `/proc` and `/sys`.
@@ -128,9 +131,13 @@ impl<'a, H: Host> Planner<'a, H> {
             host_nodes: Vec::new(),
             points_at: None,
             points: Vec::new(),
+            staged: 0,
             created: Vec::new(),
             kernel_mounts: Vec::new(),
-            view: View::default(),
+            view: View::new(match private_user {
+                true => Marks::User,
+                false => Marks::Trusted,
+            }),
             expected: Vec::new(),
         }
     }
@@ -189,6 +196,7 @@ impl<'a, H: Host> Planner<'a, H> {
         }
         let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
+        self.fill_api_filesystems(tree.as_ref());
         self.mounts(&state);
         self.security_paths();
         self.say_created();

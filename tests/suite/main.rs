@@ -13,5 +13,6 @@ mod examples;
 mod execution;
 mod manual;
 mod overlay_changes;
+mod roots;
 mod support;
 mod trees;
