@@ -14,7 +14,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0107", "malformed `--set`"),
     ("E0201", "a mount target that is not an absolute path below `/`"),
     ("E0202", "a bind that hands out the host"),
-    ("E0203", "limits that contradict each other"),
+    ("E0203", "limits, or directories of an overlay, that contradict each other"),
     ("E0204", "a mount point that cannot be created"),
     ("E0205", "a change to a namespace that is shared with the host"),
     ("E0301", "a host path that does not exist or is of the wrong kind"),

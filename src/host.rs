@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 
 use crate::block_image::{self, Filesystem, Image as BlockImage};
+use crate::changes::Marks;
 use crate::closure::{self, Closure, Problem, Request};
 use crate::image::oci::{self, Config, Key};
 use crate::image::source::Source;
@@ -88,9 +89,9 @@ pub trait Host {
     fn device_of(&self, path: &Path) -> io::Result<(u32, u32)>;
     /// Permission bits and owner of a directory.
     fn attributes(&self, path: &Path) -> io::Result<Attributes>;
-    /// Whether an overlay sees nothing below that directory of a layer; both
-    /// forms of the mark, `Documentation/filesystems/overlayfs.rst`.
-    fn is_opaque(&self, path: &Path) -> bool;
+    /// Whether an overlay that heeds these marks sees nothing below that
+    /// directory of a layer, `Documentation/filesystems/overlayfs.rst`.
+    fn is_opaque(&self, path: &Path, marks: Marks) -> bool;
     /// What is mounted below a directory without links, parents first.
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>>;
     /// What has to be in a root for these programs to run.
@@ -233,26 +234,29 @@ impl Host for Machine {
         Ok(Attributes { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() })
     }
 
-    fn is_opaque(&self, path: &Path) -> bool {
-        [c"trusted.overlay.opaque", c"user.overlay.opaque"]
-            .into_iter()
-            .any(|name| sys::xattr_is(path, name, b'y'))
+    fn is_opaque(&self, path: &Path, marks: Marks) -> bool {
+        let names: &[_] = match marks {
+            Marks::Trusted => &[c"trusted.overlay.opaque"],
+            Marks::User => &[c"user.overlay.opaque"],
+            Marks::Either => &[c"trusted.overlay.opaque", c"user.overlay.opaque"],
+        };
+        names.iter().any(|name| sys::xattr_is(path, name, b'y'))
     }
 
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
         let malformed = || io::Error::other("a line of mountinfo is malformed");
-        let mut found = std::collections::BTreeMap::new();
-        for line in std::fs::read("/proc/self/mountinfo")?.split(|byte| *byte == b'\n') {
-            if line.is_empty() {
-                continue;
-            }
-            let line = mountinfo::parse_line(line).ok_or_else(malformed)?;
-            // The last one on a place is the one that is seen.
-            if line.target.starts_with(path) && line.target != path {
-                found.insert(line.target, line.fstype);
-            }
-        }
-        Ok(found.into_iter().map(|(target, fstype)| Mounted { target, fstype }).collect())
+        let text = std::fs::read("/proc/self/mountinfo")?;
+        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let lines: Option<Vec<_>> = lines.map(mountinfo::parse_line).collect();
+        let lines = lines.ok_or_else(malformed)?;
+        let mut found: Vec<_> = lines
+            .iter()
+            .filter(|line| line.target.starts_with(path) && line.target != path)
+            .filter(|line| mountinfo::holder(&lines, &line.target) == Some(line))
+            .map(|line| Mounted { target: line.target.clone(), fstype: line.fstype.clone() })
+            .collect();
+        found.sort_by(|one, other| one.target.cmp(&other.target));
+        Ok(found)
     }
 
     fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>> {

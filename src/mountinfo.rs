@@ -1,7 +1,7 @@
 //! Reading mountinfo, proc_pid_mountinfo(5).
 
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::unit::mounts::MountFlags;
 
@@ -44,6 +44,24 @@ pub fn parse_line(line: &[u8]) -> Option<Line> {
     })
 }
 
+/// The mount that a path without links leads to. Others on the way to it may
+/// be hidden: below a later mount, or below the same place.
+pub fn holder<'l>(lines: &'l [Line], path: &Path) -> Option<&'l Line> {
+    let is_top =
+        |line: &Line| line.parent == line.id || !lines.iter().any(|other| other.id == line.parent);
+    let next = |from: Option<&Line>| {
+        lines
+            .iter()
+            .filter(|line| path.starts_with(&line.target))
+            .filter(|line| match from {
+                Some(from) => line.parent == from.id && line.id != from.id,
+                None => is_top(line),
+            })
+            .min_by_key(|line| line.target.as_os_str().len())
+    };
+    std::iter::successors(next(None), |line| next(Some(line))).last()
+}
+
 /// Undoes the kernel's octal escapes for space, tab, newline and backslash.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
@@ -67,9 +85,25 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+
+    #[test]
+    fn a_mount_below_a_later_one_is_not_where_a_path_leads() {
+        let lines: Vec<_> = [
+            "1 1 0:1 / / rw - rootfs rootfs rw",
+            "2 1 8:1 / / rw - ext4 /dev/sda rw",
+            "3 2 0:3 / /a/b rw - tmpfs hidden rw",
+            "4 2 0:4 / /a rw - tmpfs over rw",
+            "5 4 0:5 / /a/b rw - tmpfs below rw",
+            "6 5 0:6 / /a/b rw - tmpfs twice rw",
+            "7 4 0:7 / /a/bc rw - tmpfs beside rw",
+        ]
+        .iter()
+        .map(|line| parse_line(line.as_bytes()).unwrap())
+        .collect();
+        let holder = |path: &str| holder(&lines, Path::new(path)).unwrap().id;
+        assert_eq!([holder("/"), holder("/a"), holder("/a/b"), holder("/a/bc/d")], [2, 4, 6, 7]);
+    }
 
     #[test]
     fn names_with_spaces_and_backslashes_are_read() {

@@ -31,6 +31,11 @@ impl<H: Host> Planner<'_, H> {
         });
         match found {
             Ok(found) => {
+                for file in &closure.files {
+                    if let Ok((source, _)) = self.host.canonical(&file.value.0) {
+                        self.check_danger("binding", &source, file.span);
+                    }
+                }
                 for warning in &found.warnings {
                     self.find(
                         Diagnostic::warning("W0007", warning.to_string())
@@ -78,14 +83,65 @@ impl<H: Host> Planner<'_, H> {
         found.into_iter().collect()
     }
 
-    /// Plans the files of a closure.
-    pub(super) fn fill(&mut self, entries: &[Entry], by: Origin) {
+    /// Whether one of the kernel's file systems is mounted over a path.
+    pub(super) fn is_in_api(&self, path: &Path) -> bool {
+        let mounted = &self.unit.root.api_filesystems.value;
+        mounted.iter().any(|api| path.starts_with(api.path()))
+    }
+
+    /// Adds the files of a closure to the view, which has the root alone.
+    pub(super) fn show_closure(&mut self, tree: &Tree) {
+        let Tree::Closure { entries, .. } = tree else { return };
+        for entry in entries {
+            match &entry.what {
+                What::Link { to } => self.view.link(&entry.path, &to.to_string_lossy()),
+                What::EmptyDirectory => self.view.make(&entry.path, NodeKind::Directory),
+                What::File { source } | What::Directory { source } => {
+                    self.view.make(&entry.path, NodeKind::Directory);
+                    self.view.mount(&entry.path, Place::Host(source.clone()), true);
+                }
+            }
+        }
+    }
+
+    /// Plans the files of a closure that lie in the kernel's file systems,
+    /// which would hide them if they were there before.
+    pub(super) fn fill_api_filesystems(&mut self, tree: Option<&Tree>) {
+        let Some(Tree::Closure { entries, .. }) = tree else { return };
+        let by = self.root_origin();
+        for entry in entries {
+            if !self.is_in_api(&entry.path) {
+                continue;
+            }
+            let holder = self.view.holder(&entry.path).map(|holder| holder.place);
+            if holder != Some(Place::Memory) {
+                let at = self.unit.root.kind.as_ref().and_then(|kind| kind.span);
+                let message = format!("`{}` cannot be put into the root", entry.path.display());
+                self.find(
+                    Diagnostic::error("E0204", message)
+                        .at_maybe(at, "it lies in a file system of the kernel"),
+                );
+                continue;
+            }
+            self.fill(&[entry], by);
+        }
+    }
+
+    /// Plans files of a closure.
+    pub(super) fn fill(&mut self, entries: &[&Entry], by: Origin) {
         let flags = MountFlags { read_only: true, ..NO_SUID_DEV };
         for entry in entries {
             let path = &entry.path;
             let (source, kind) = match &entry.what {
                 What::Link { to } => {
                     let to = to.to_string_lossy().into_owned();
+                    if let Some(parent) = path
+                        .parent()
+                        .filter(|parent| parent.parent().is_some() && !self.view.is_made(parent))
+                    {
+                        let (path, kind) = (parent.to_owned(), NodeKind::Directory);
+                        self.push(Step::MakeNode { path, kind }, by);
+                    }
                     self.view.link(path, &to);
                     self.push(Step::MakeLink { path: path.clone(), to }, by);
                     continue;

@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use self::cgroup::LeftOut;
 use self::step::{ExpectedMount, Origin, Planned, Step};
 use self::view::View;
+use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::host::Host;
 use crate::source::Span;
@@ -132,6 +133,8 @@ struct Planner<'a, H> {
     /// written to; and what goes into that layer.
     points_at: Option<usize>,
     points: Vec<Planned>,
+    /// Names given on the stage.
+    staged: usize,
     /// Paths of the host that the launch makes, with the keys that need them.
     created: Vec<(Option<Span>, PathBuf)>,
     /// Mounts of procfs and sysfs in other places than `/proc` and `/sys`.
@@ -159,9 +162,13 @@ impl<'a, H: Host> Planner<'a, H> {
             host_nodes: Vec::new(),
             points_at: None,
             points: Vec::new(),
+            staged: 0,
             created: Vec::new(),
             kernel_mounts: Vec::new(),
-            view: View::default(),
+            view: View::new(match private_user {
+                true => Marks::User,
+                false => Marks::Trusted,
+            }),
             expected: Vec::new(),
         }
     }
@@ -220,6 +227,7 @@ impl<'a, H: Host> Planner<'a, H> {
         }
         let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
+        self.fill_api_filesystems(tree.as_ref());
         self.mounts(&state);
         self.security_paths();
         self.say_created();

@@ -51,7 +51,6 @@ impl<H: Host> Planner<'_, H> {
     /// Plans the entries in order.
     pub(super) fn mounts(&mut self, state: &Path) {
         let unit = self.unit;
-        let mut texts = 0;
         for mount in &unit.mounts {
             let by = origin(mount.kind.span, "mounts");
             match &mount.kind.value {
@@ -93,16 +92,17 @@ impl<H: Host> Planner<'_, H> {
                     }
                 }
                 MountKind::Overlay(overlay) => {
-                    let name = format!("changes-{texts}");
-                    texts += 1;
                     let Some(stack) = self.stack(overlay) else { continue };
+                    for layer in &stack.lower {
+                        self.check_danger("an overlay of", layer, mount.kind.span);
+                    }
+                    self.prepare_stack(&stack, by);
                     if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
-                        self.stack_mount(&stack, state, &name, target, flags(mount), by);
+                        self.stack_mount(&stack, state, target, flags(mount), by);
                     }
                 }
                 MountKind::Content(text) => {
-                    let file = state.join(format!("content-{texts}"));
-                    texts += 1;
+                    let file = self.stage_name(state, "content-");
                     self.push(Step::WriteContent { path: file.clone(), text: text.clone() }, by);
                     if let Some(target) = self.mount_point(mount, NodeKind::File, by) {
                         let flags = MountFlags { read_only: true, ..flags(mount) };
@@ -191,7 +191,7 @@ impl<H: Host> Planner<'_, H> {
                 return;
             }
         };
-        self.check_danger(&source, span);
+        self.check_danger("binding", &source, span);
         let node = if kind == Kind::Directory { NodeKind::Directory } else { NodeKind::File };
         let Some(target) = self.mount_point(mount, node, by) else { return };
         let place = Place::Host(source.clone());
@@ -214,8 +214,8 @@ impl<H: Host> Planner<'_, H> {
         self.push(Step::Bind { source, target, recursive, flags, propagation }, by);
     }
 
-    /// Refuses binds that hand out the host.
-    fn check_danger(&mut self, source: &Path, span: Option<Span>) {
+    /// Refuses binds, and what amounts to one, that hand out the host.
+    pub(super) fn check_danger(&mut self, what: &str, source: &Path, span: Option<Span>) {
         let state = self.host.state_directory();
         let name = source.file_name().map(|name| name.to_string_lossy());
         let reason = if source.parent().is_none() {
@@ -239,10 +239,10 @@ impl<H: Host> Planner<'_, H> {
         let allow = &self.unit.security.allow_dangerous_binds;
         let source = source.display();
         let diagnostic = if allow.value {
-            Diagnostic::warning("W0005", format!("binding `{source}` hands the jail {reason}"))
+            Diagnostic::warning("W0005", format!("{what} `{source}` hands the jail {reason}"))
                 .context(allow.span, "allowed here")
         } else {
-            Diagnostic::error("E0202", format!("binding `{source}` would hand the jail {reason}"))
+            Diagnostic::error("E0202", format!("{what} `{source}` would hand the jail {reason}"))
                 .help("`allow-dangerous-binds = true` in `[security]` accepts that")
         };
         self.find(diagnostic.at_maybe(span, "bound here"));
@@ -355,7 +355,13 @@ impl<H: Host> Planner<'_, H> {
         let target = &mount.target.value.0;
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return };
         let parent = match self.follow(parent, span) {
-            Some(Walk::Found(path, _) | Walk::Missing(path)) => path,
+            Some(Walk::Found(path, _)) => path,
+            Some(Walk::Missing(path)) => {
+                if !self.make(&path, NodeKind::Directory, span, by) {
+                    return;
+                }
+                path
+            }
             None => return,
         };
         let path = parent.join(name);

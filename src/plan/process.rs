@@ -414,6 +414,7 @@ impl<H: Host> Planner<'_, H> {
         if let Some(tree) = tree {
             // The root as a view of its own, for the look-up alone.
             self.view.mount(Path::new("/"), tree.place(), true);
+            self.show_closure(tree);
         }
         let process = &unit.process;
         let mut user = match &process.user.value {
@@ -463,7 +464,7 @@ impl<H: Host> Planner<'_, H> {
         if self.private_user {
             self.refuse_unmapped(&user);
         }
-        self.view = super::view::View::default();
+        self.view.clear();
         user
     }
 

@@ -157,7 +157,7 @@ impl<H: Host> Planner<'_, H> {
         None
     }
 
-    fn root_origin(&self) -> Origin {
+    pub(super) fn root_origin(&self) -> Origin {
         origin(self.unit.root.kind.as_ref().and_then(|kind| kind.span), "root")
     }
 
@@ -202,7 +202,9 @@ impl<H: Host> Planner<'_, H> {
             }
             Tree::Closure { options, entries } => {
                 self.memory_root(tree, &at, options, by);
-                self.fill(entries, by);
+                let own: Vec<_> =
+                    entries.iter().filter(|entry| !self.is_in_api(&entry.path)).collect();
+                self.fill(&own, by);
             }
             Tree::Stack(stack) => self.stack_root(stack, state, &at, flags, by),
             Tree::Unseen => self.view.mount(Path::new("/"), Place::Memory, false),

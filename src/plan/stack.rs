@@ -116,14 +116,18 @@ impl<H: Host> Planner<'_, H> {
         span: Option<Span>,
         work: Option<&Setting<HostPath>>,
     ) -> Option<Upper> {
+        let (Some(beside), Some(name)) = (upper.parent(), upper.file_name()) else {
+            self.find(
+                Diagnostic::error("E0202", "the changes would go to the host's own tree")
+                    .at_maybe(span, "is `/`"),
+            );
+            return None;
+        };
         let work = match work {
             Some(work) => self.layer_directory(work)?,
-            None => {
-                let name = upper.file_name()?.to_string_lossy().into_owned();
-                upper.parent()?.join(format!(".{name}.work"))
-            }
+            None => beside.join(format!(".{}.work", name.to_string_lossy())),
         };
-        let holder = if self.host.look(&work).is_ok() { &work } else { upper.parent()? };
+        let holder = if self.host.look(&work).is_ok() { &work } else { beside };
         let device = |path: &Path| self.host.device_of(path).ok();
         if device(&upper) != device(holder) {
             self.find(
@@ -196,15 +200,32 @@ impl<H: Host> Planner<'_, H> {
             let (file, offset, size) = (file.clone(), *offset, *size);
             self.push(Step::AttachLoop { file, offset, size }, by);
         }
-        if let Upper::Directory { upper, work } = &stack.upper {
-            self.push(Step::LockDirectory { path: upper.clone() }, by);
-            if let (Err(_), Some(root), Some(name)) =
-                (self.host.look(work), work.parent(), work.file_name())
-            {
-                let (root, path) = (root.to_owned(), PathBuf::from(name));
-                self.push(Step::MakeHostNode { root, path, kind: NodeKind::Directory }, by);
-            }
+        let Upper::Directory { upper, work } = &stack.upper else { return };
+        let step = Step::LockDirectory { path: upper.clone() };
+        if self.host_nodes.iter().any(|planned| planned.step == step) {
+            let at = match by {
+                Origin::Key(span) => Some(span),
+                Origin::Default(_) | Origin::Image(_) | Origin::Always(_) => None,
+            };
+            let message = format!("`{}` would take the changes of two overlays", upper.display());
+            self.find(Diagnostic::error("E0203", message).at_maybe(at, "the second"));
+            return;
         }
+        self.host_nodes.push(Planned { step, origin: by });
+        if let (Err(_), Some(root), Some(name)) =
+            (self.host.look(work), work.parent(), work.file_name())
+        {
+            let (root, path) = (root.to_owned(), PathBuf::from(name));
+            let step = Step::MakeHostNode { root, path, kind: NodeKind::Directory };
+            self.host_nodes.push(Planned { step, origin: by });
+        }
+    }
+
+    /// A path on the stage that no other step uses.
+    pub(super) fn stage_name(&mut self, state: &Path, prefix: &str) -> PathBuf {
+        let path = state.join(format!("{prefix}{}", self.staged));
+        self.staged += 1;
+        path
     }
 
     /// Plans the overlay of a stack as the root.
@@ -242,14 +263,15 @@ impl<H: Host> Planner<'_, H> {
             }
             _ => (stack.lower.clone(), false),
         };
-        let overlay = self.overlay(stack, lower, state, "changes", by);
+        let overlay = self.overlay(stack, lower, state, by);
         self.points_at = (stack.upper == Upper::Nothing).then_some(self.steps.len());
         self.push(Step::MountOverlay { on: Spot::Root(at.to_owned()), overlay, flags }, by);
         self.view.mount(Path::new("/"), stack.place(), read_only);
         let is_read_only = read_only || self.unit.root.read_only.value;
         self.expect("/", Some("overlay"), MountFlags { read_only: is_read_only, ..flags }, false);
-        for (number, mount) in stack.covered.iter().enumerate() {
-            self.cover(mount, &stack.lower[0], state, number, flags, by);
+        for mount in &stack.covered {
+            let flags = MountFlags { read_only: is_read_only, ..flags };
+            self.cover(mount, &stack.lower[0], state, flags, by);
         }
     }
 
@@ -259,7 +281,6 @@ impl<H: Host> Planner<'_, H> {
         mount: &Mounted,
         below: &Path,
         state: &Path,
-        number: usize,
         flags: MountFlags,
         by: Origin,
     ) {
@@ -288,7 +309,7 @@ impl<H: Host> Planner<'_, H> {
             held: None,
             disk: None,
         };
-        self.stack_mount(&stack, state, &format!("changes-{number}"), target, flags, by);
+        self.stack_mount(&stack, state, target, flags, by);
     }
 
     /// Plans the overlay of a stack as a mount inside.
@@ -296,7 +317,6 @@ impl<H: Host> Planner<'_, H> {
         &mut self,
         stack: &Stack,
         state: &Path,
-        name: &str,
         target: PathBuf,
         flags: MountFlags,
         by: Origin,
@@ -304,12 +324,12 @@ impl<H: Host> Planner<'_, H> {
         let mut lower = stack.lower.clone();
         if lower.len() == 1 && stack.upper == Upper::Nothing {
             // The kernel wants two.
-            let empty = state.join(name);
+            let empty = self.stage_name(state, "empty-");
             let node = self.stage_node(empty.clone(), NodeKind::Directory, &lower[0]);
             self.push(node, by);
             lower.insert(0, empty);
         }
-        let overlay = self.overlay(stack, lower, state, name, by);
+        let overlay = self.overlay(stack, lower, state, by);
         let read_only = flags.read_only || stack.upper == Upper::Nothing;
         self.view.mount(&target, stack.place(), read_only);
         self.expect(target.clone(), Some("overlay"), flags, false);
@@ -322,14 +342,13 @@ impl<H: Host> Planner<'_, H> {
         stack: &Stack,
         mut lower: Vec<PathBuf>,
         state: &Path,
-        name: &str,
         by: Origin,
     ) -> Overlay {
         let upper = match &stack.upper {
             Upper::Nothing => None,
             Upper::Directory { upper, work } => Some((upper.clone(), work.clone())),
             Upper::Memory(size) => {
-                let at = state.join(name);
+                let at = self.stage_name(state, "changes-");
                 let options = vec![option("mode", "700"), size_option(*size)];
                 self.push(Step::MountMemory { at: at.clone(), options }, by);
                 let (upper, work) = (at.join("upper"), at.join("work"));
@@ -344,8 +363,8 @@ impl<H: Host> Planner<'_, H> {
         if Overlay::new(lower.clone(), upper.clone(), in_user_namespace).options().len()
             > LONGEST_OPTIONS
         {
-            for (number, directory) in lower.iter_mut().enumerate() {
-                let link = state.join(format!("l{number}"));
+            for directory in &mut lower {
+                let link = self.stage_name(state, "l");
                 let to = std::mem::replace(directory, link.clone());
                 self.push(Step::LinkLayer { path: link, to }, by);
             }

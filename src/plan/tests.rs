@@ -267,7 +267,7 @@ impl Host for Table {
         Ok(Attributes { mode: 0o755, uid: 0, gid: 0 })
     }
 
-    fn is_opaque(&self, path: &Path) -> bool {
+    fn is_opaque(&self, path: &Path, _: crate::changes::Marks) -> bool {
         self.opaque.iter().any(|opaque| opaque == path)
     }
 

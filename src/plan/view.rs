@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use super::step::NodeKind;
+use crate::changes::Marks;
 use crate::host::{Host, Kind};
 
 /// Where a part of the jail's tree comes from.
@@ -31,8 +32,11 @@ struct Layer {
 }
 
 /// The tree so far.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct View {
+    /// Which marks an overlay of the jail heeds.
+    marks: Marks,
+    order: usize,
     // Keyed by the bytes of paths that are all normal: to compare or hash a
     // `Path` means to take it apart each time.
     layers: BTreeMap<OsString, Layer>,
@@ -66,23 +70,23 @@ pub struct Holder {
 }
 
 impl View {
+    /// An empty one.
+    pub fn new(marks: Marks) -> Self {
+        Self { marks, order: 0, layers: BTreeMap::new(), made: BTreeMap::new() }
+    }
+
+    /// Makes it empty again.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.marks);
+    }
+
     /// Adds a mount over a path without links.
     pub fn mount(&mut self, target: &Path, place: Place, read_only: bool) {
-        let order = self.layers.len();
-        if !self.made.is_empty() {
-            self.made.remove(target.as_os_str());
-            let below = |end: &str| {
-                let mut bound = target.as_os_str().to_owned();
-                bound.push(end);
-                bound
-            };
-            // Everything that starts with the path and a slash: `0` follows it.
-            let hidden: Vec<_> =
-                self.made.range(below("/")..below("0")).map(|(path, _)| path.clone()).collect();
-            for path in hidden {
-                self.made.remove(&path);
-            }
-        }
+        let order = self.order;
+        self.order += 1;
+        self.made.remove(target.as_os_str());
+        hide_below(&mut self.made, target);
+        hide_below(&mut self.layers, target);
         let is_root = order == 0;
         let target = target.as_os_str().to_owned();
         self.layers.insert(target, Layer { order, place, read_only, is_root });
@@ -139,7 +143,7 @@ impl View {
                 Some(base.clone())
             }
             Place::Host(base) | Place::Kernel(base) => Some(base.join(below)),
-            Place::Layers(layers) => in_layers(host, layers, below),
+            Place::Layers(layers) => in_layers(host, layers, below, self.marks),
             Place::Memory => None,
         }
     }
@@ -226,9 +230,26 @@ impl View {
     }
 }
 
+/// Removes what lies below a path.
+fn hide_below<T>(map: &mut BTreeMap<OsString, T>, path: &Path) {
+    if map.is_empty() {
+        return;
+    }
+    let below = |end: &str| {
+        let mut bound = path.as_os_str().to_owned();
+        bound.push(end);
+        bound
+    };
+    // Everything that starts with the path and a slash: `0` follows it.
+    let hidden: Vec<_> = map.range(below("/")..below("0")).map(|(path, _)| path.clone()).collect();
+    for path in hidden {
+        map.remove(&path);
+    }
+}
+
 /// Where an overlay of these directories finds a path: the first that holds
 /// it, unless one above hides it by a whiteout or an opaque directory.
-fn in_layers(host: &impl Host, layers: &[PathBuf], below: &Path) -> Option<PathBuf> {
+fn in_layers(host: &impl Host, layers: &[PathBuf], below: &Path, marks: Marks) -> Option<PathBuf> {
     for layer in layers {
         let mut here = layer.clone();
         let mut is_last = false;
@@ -239,7 +260,9 @@ fn in_layers(host: &impl Host, layers: &[PathBuf], below: &Path) -> Option<PathB
             match host.look(&here) {
                 Err(_) => break false,
                 Ok(Kind::Character(0, 0)) => return None,
-                Ok(Kind::Directory) => is_last |= names.peek().is_some() && host.is_opaque(&here),
+                Ok(Kind::Directory) => {
+                    is_last |= names.peek().is_some() && host.is_opaque(&here, marks);
+                }
                 Ok(_) if names.peek().is_some() => return None,
                 Ok(_) => {}
             }
@@ -292,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_mount_hides_what_was_made_below_it_and_nothing_else() {
-        let mut view = View::default();
+        let mut view = View::new(Marks::Trusted);
         view.mount(Path::new("/"), Place::Memory, false);
         for path in ["/a/b", "/a-b", "/ab"] {
             view.make(Path::new(path), NodeKind::File);

@@ -184,6 +184,12 @@ impl FromNode for Overlay {
             };
             complete &= read.is_some();
         }
+        let on_disk = matches!(&overlay.upper, Some(Setting { value: Upper::Directory(_), .. }));
+        if let Some(work) = overlay.work.as_ref().filter(|_| complete && !on_disk) {
+            cx.findings
+                .push(Diagnostic::error("E0106", NEEDS_DISK).at_maybe(work.span, "without effect"));
+            return None;
+        }
         if complete && overlay.lower.is_empty() {
             cx.findings.push(
                 Diagnostic::error("E0104", "an overlay without `lower`")
@@ -443,15 +449,20 @@ impl Root {
 /// The keys that say of which kind a root is.
 const KINDS: [&str; 8] = ["path", "host", "tmpfs", "lower", "binaries", "tar", "oci", "image"];
 
+const NEEDS_DISK: &str = "`work` is for an `upper` on disk";
+
 fn read_upper(reader: &Reader<'_>, size: &Setting<Memory>) -> Option<Setting<Upper>> {
     let upper = reader.get::<HostPath>("upper");
     let in_memory = upper.as_ref().is_some_and(|upper| upper.value.0.as_os_str() == "tmpfs");
-    let entry = |key| reader.entry(key).filter(|_| reader.has("upper"));
+    let on_disk = upper.is_some() && !in_memory;
+    // An `upper` that cannot be read has been reported.
+    let known = upper.is_some() || !reader.has("upper");
     for (key, applies, needs) in [
         ("upper-size", in_memory, "`upper-size` is for `upper = \"tmpfs\"`"),
-        ("work", !in_memory, "`work` is for an `upper` on disk"),
+        ("work", on_disk, NEEDS_DISK),
     ] {
-        if let Some(entry) = entry(key).filter(|_| !applies) {
+        if let Some(entry) = reader.entry(key).filter(|_| known && reader.has("lower") && !applies)
+        {
             reader
                 .findings()
                 .push(Diagnostic::error("E0106", needs).at(entry.key_span, "without effect"));

@@ -15,5 +15,6 @@ mod images;
 mod layers;
 mod manual;
 mod overlay_changes;
+mod roots;
 mod support;
 mod trees;

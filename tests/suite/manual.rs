@@ -550,7 +550,7 @@ impl Host for Everything {
         Ok(Attributes { mode: 0o755, uid: 0, gid: 0 })
     }
 
-    fn is_opaque(&self, _: &Path) -> bool {
+    fn is_opaque(&self, _: &Path, _: jailrun::changes::Marks) -> bool {
         false
     }
 
