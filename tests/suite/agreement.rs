@@ -301,6 +301,76 @@ fn roots_in_memory_and_of_the_host() {
     }
 }
 
+/// The same root as an archive, an image and in three file systems.
+#[test]
+fn packed_roots() {
+    let bench = bench("", "");
+    let text = fs::read_to_string(&bench.unit).unwrap();
+    let path = format!("path = \"{}\"", bench.root.display());
+    let script = r#"set -e
+        tar -C root -czf root.tar.gz .
+        mksquashfs root root.squashfs -quiet -noappend >/dev/null
+        mkfs.erofs root.erofs root >/dev/null 2>&1
+        truncate -s 16M root.ext4; mkfs.ext4 -q -d root root.ext4
+        umoci init --layout layout; umoci new --image layout:tag
+        umoci insert --image layout:tag root / >/dev/null
+        umoci config --image layout:tag --config.workingdir /tmp --config.env FROM=image"#;
+    let packed = Command::new("sh")
+        .args(["-c", script])
+        .current_dir(bench.directory.path())
+        .status()
+        .unwrap();
+    assert!(packed.success());
+    let roots = [
+        "tar = \"root.tar.gz\"",
+        "tar = \"root.tar.gz\"\nephemeral = true",
+        "oci = \"layout:tag\"",
+        "oci = \"layout:tag\"\nephemeral = true",
+        "image = \"root.squashfs\"",
+        "image = \"root.erofs\"\nephemeral = true",
+        "image = \"root.ext4\"",
+    ];
+    for root in roots {
+        fs::write(&bench.unit, text.replace(&path, root)).unwrap();
+        // The first of a kind is unpacked by the launch itself.
+        let run = bench.up(Caller::Root, &["--", "/probe", "true"]);
+        assert_eq!(run.status, 0, "{root}: {run:?}");
+        assert_agreement(&bench, Caller::Root, COMMAND);
+    }
+    for source in ["root.tar.gz", "layout:tag"] {
+        let source = bench.directory.path().join(source);
+        let run = run(Caller::Root, &["image", "rm", source.to_str().unwrap()]);
+        assert_eq!(run.status, 0, "{run:?}");
+    }
+    assert_eq!(run(Caller::Root, &["image", "gc"]).status, 0);
+}
+
+/// What is not in the store yet: the script unpacks it, and has the rest
+/// explained.
+#[test]
+fn an_image_that_is_not_unpacked_yet() {
+    let bench = bench("", "");
+    let text = fs::read_to_string(&bench.unit).unwrap();
+    let path = format!("path = \"{}\"", bench.root.display());
+    let archive = bench.directory.path().join("other.tar");
+    let mut tar = Command::new("tar");
+    let made = tar.arg("-C").arg(&bench.root).arg("-cf").arg(&archive).arg(".").status().unwrap();
+    assert!(made.success());
+    fs::write(&bench.unit, text.replace(&path, "tar = \"other.tar\"")).unwrap();
+    let unit = bench.unit.to_str().unwrap();
+    let script = explain(Caller::Root, &[unit, "--", "/probe", "report"]);
+    assert!(script.contains("jailrun image import --tar"), "{script}");
+    let programs = jailrun().parent().unwrap().display().to_string();
+    let script = format!("PATH={programs}:$PATH\n{script}");
+    let scripted = run_script(Caller::Root, &script, bench.directory.path());
+    assert_eq!(scripted.status, 0, "{scripted:?}");
+    assert_eq!(scripted.json()["hostname"], bench.name.as_str(), "{scripted:?}");
+    let archive = archive.to_str().unwrap();
+    assert_eq!(run(Caller::Root, &["image", "rm", archive]).status, 0);
+    assert_eq!(run(Caller::Root, &["image", "gc"]).status, 0);
+    bench.assert_nothing_left();
+}
+
 #[test]
 fn a_chroot_is_explained_as_one() {
     assert_agreement(&bench("switch = \"chroot\"", ""), Caller::Root, COMMAND);
@@ -358,6 +428,10 @@ fn every_example_explained_into_a_shell() {
     ] {
         let unit = directory.path().join("examples").join(example);
         let mut text = fs::read_to_string(&unit).unwrap() + &probe;
+        // What the script needs in the root, which a closure has only when asked.
+        let tools =
+            "[\"nginx\", \"umount\", \"setsid\", \"setpriv\", \"prlimit\", \"env\", \"timeout\", ";
+        text = text.replace("binaries = [\"nginx\", ", &format!("binaries = {tools}"));
         if example.starts_with("escape") {
             text += &usr;
             // What the probe reads; these roots have none of the kernel's files.

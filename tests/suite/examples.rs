@@ -73,6 +73,37 @@ impl Examples {
         (name, run)
     }
 
+    /// The layout that `image.toml` names, as small as one can be: busybox in
+    /// place of nginx.
+    fn image(&self) {
+        let root = self.path("busybox");
+        fs::create_dir_all(root.join("bin")).unwrap();
+        fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
+        let layout = self.path("nginx").display().to_string();
+        let image = format!("{layout}:stable");
+        let tree = root.display().to_string();
+        for words in [
+            vec!["init", "--layout", &layout],
+            vec!["new", "--image", &image],
+            vec!["insert", "--image", &image, &tree, "/"],
+            vec![
+                "config",
+                "--image",
+                &image,
+                "--config.entrypoint",
+                "/bin/busybox",
+                "--config.cmd",
+                "echo",
+                "--config.cmd",
+                "from an image",
+            ],
+        ] {
+            assert!(succeeds(Command::new("umoci").args(&words)), "{words:?}");
+        }
+        assert!(succeeds(Command::new("chmod").args(["-R", "a+rX", &layout])));
+        fs::remove_dir_all(root).unwrap();
+    }
+
     /// The unit files, relative to `examples/`.
     fn units(&self) -> Vec<String> {
         let top = self.path("");
@@ -122,11 +153,13 @@ fn every_unit_is_without_an_error_and_would_start() {
         "escape/chroot.toml",
         "escape/pivot.toml",
         "hello.toml",
+        "image.toml",
         "limits.toml",
         "web.toml",
     ] {
         assert!(units.iter().any(|unit| unit == expected), "{expected} is not among {units:?}");
     }
+    examples.image();
     for unit in &units {
         let path = examples.path(unit).display().to_string();
         let check = support::run(Caller::Root, &["check", &path]);
@@ -141,10 +174,11 @@ fn every_unit_is_without_an_error_and_would_start() {
 #[test]
 fn a_user_is_told_which_units_need_root() {
     let examples = Examples::prepared(Caller::User);
+    examples.image();
     for unit in examples.units() {
         let path = examples.path(&unit).display().to_string();
         let dry_run = support::run(Caller::User, &["up", "--dry-run", &path]);
-        let needs_root = ["limits.toml", "web.toml"].contains(&unit.as_str());
+        let needs_root = ["image.toml", "limits.toml", "web.toml"].contains(&unit.as_str());
         assert_eq!(dry_run.status, i32::from(needs_root), "{unit}: {dry_run:?}");
         assert_eq!(
             dry_run.stderr.contains("error[E0308]: `memory` cannot be set"),
@@ -442,4 +476,94 @@ fn limits_share_half_a_cpu_among_busy_loops() {
 fn limits_asks_which_one() {
     let (_, run) = Examples::copy().up(Caller::Root, "limits.toml", &[]);
     assert_eq!((run.status, &*run.stderr), (2, "one of: memory forks cpu\n"), "{run:?}");
+}
+
+/// The root of `web.toml`, as it is written there.
+fn web_root(examples: &Examples) -> String {
+    let text = fs::read_to_string(examples.path("web.toml")).unwrap();
+    let start = text.find("[root]").unwrap();
+    let length = text[start..].find("\n\n").unwrap();
+    text[start..start + length].to_owned()
+}
+
+/// Launches `web.toml` on a port of its own and asks for its page.
+fn assert_serves(examples: &Examples, root: &str) {
+    let unit = fs::read_to_string(examples.path("web.toml")).unwrap();
+    let port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let text =
+        unit.replace(&web_root(examples), root).replace("listen 8080;", &format!("listen {port};"));
+    let path = examples.path("packed.toml");
+    fs::write(&path, text).unwrap();
+    let name = support::unique("example-packed");
+    let mut jailrun = support::command(Caller::Root, support::jailrun(), &words(&path, &name, &[]));
+    let mut running = Running(Some(jailrun.spawn().unwrap()));
+    let page = fs::read(examples.path("web/index.html")).unwrap();
+    let address = format!("http://127.0.0.1:{port}/");
+    support::eventually(&format!("nginx answers from {root}"), || {
+        let curl =
+            Command::new("curl").args(["--silent", "--max-time", "5", &address]).output().unwrap();
+        curl.stdout == page
+    });
+    let run = running.stop();
+    assert_eq!(run.status, 0, "{root}: {run:?}");
+    assert_eq!(support::leftovers(&name), Vec::<String>::new());
+}
+
+#[test]
+fn web_serves_from_a_debootstrapped_archive_and_from_images_of_it() {
+    let examples = Examples::copy();
+    let path = |name: &str| examples.path(name).display().to_string();
+    let tree = path("debian");
+    let include = "--include=nginx-light";
+    let mut debootstrap = Command::new("debootstrap");
+    let made =
+        debootstrap.args(["--variant=minbase", include, "bookworm", &tree]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let archive = path("debian.tar.zst");
+    assert!(succeeds(Command::new("tar").args(["--zstd", "-C", &tree, "-cf", &archive, "."])));
+    let layout = path("layout");
+    let tagged = format!("{layout}:web");
+    let docker = path("docker.tar");
+    for words in [
+        vec!["umoci", "init", "--layout", &layout],
+        vec!["umoci", "new", "--image", &tagged],
+        vec!["umoci", "insert", "--image", &tagged, &tree, "/"],
+        vec![
+            "skopeo",
+            "copy",
+            "--quiet",
+            &format!("oci:{tagged}"),
+            &format!("docker-archive:{docker}:example/web:1"),
+        ],
+    ] {
+        assert!(succeeds(Command::new(words[0]).args(&words[1..])), "{words:?}");
+    }
+    fs::remove_dir_all(&tree).unwrap();
+    let roots = [
+        format!("[root]\ntar = \"{archive}\""),
+        format!("[root]\noci = \"{tagged}\""),
+        format!("[root]\noci = \"{docker}:example/web:1\"\nephemeral = true"),
+    ];
+    for root in &roots {
+        assert_serves(&examples, root);
+    }
+    for source in [&archive, &tagged, &format!("{docker}:example/web:1")] {
+        let run = support::run(Caller::Root, &["image", "rm", source]);
+        assert_eq!(run.status, 0, "{run:?}");
+    }
+    assert_eq!(support::run(Caller::Root, &["image", "gc"]).status, 0);
+}
+
+#[test]
+fn an_image_says_what_to_run() {
+    let examples = Examples::copy();
+    examples.image();
+    let (_, run) = examples.up(Caller::Root, "image.toml", &[]);
+    assert_eq!((run.status, run.stdout.as_str()), (0, "from an image\n"), "{run:?}");
+    let (_, run) = examples.up(Caller::Root, "image.toml", &["--", "echo", "something", "else"]);
+    assert_eq!((run.status, run.stdout.as_str()), (0, "something else\n"), "{run:?}");
+    let layout = examples.path("nginx").display().to_string();
+    let run = support::run(Caller::Root, &["image", "rm", &format!("{layout}:stable")]);
+    assert_eq!(run.status, 0, "{run:?}");
+    assert_eq!(support::run(Caller::Root, &["image", "gc"]).status, 0);
 }
