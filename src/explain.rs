@@ -182,7 +182,11 @@ fn fragment(step: &Step) -> Fragment {
                 Owners::Keep => "",
                 Owners::Caller => " --no-preserve=ownership",
             };
-            Run(vec![format!("cp -a{keep} {} \"$root\"", quote_path(&source.join(".")))])
+            // Not `cp -a SOURCE/.`: the root keeps its own attributes.
+            let source = quote_path(source);
+            Run(vec![format!(
+                "find {source} -mindepth 1 -maxdepth 1 -exec cp -a{keep} -t \"$root\" {{}} +"
+            )])
         }
         Step::LinkLayer { path, to } => {
             Run(vec![format!("ln -s {} {}", quote_path(to), quote_path(path))])

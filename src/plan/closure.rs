@@ -21,6 +21,11 @@ impl<H: Host> Planner<'_, H> {
         fn values<T: Clone>(list: &[Setting<T>]) -> Vec<T> {
             list.iter().map(|setting| setting.value.clone()).collect()
         }
+        for file in &closure.files {
+            if let Ok((source, _)) = self.host.canonical(&file.value.0) {
+                self.check_danger("binding", &source, file.span);
+            }
+        }
         let files: Vec<PathBuf> = closure.files.iter().map(|path| path.value.0.clone()).collect();
         let found = self.host.closure(&Request {
             root: Path::new("/"),
@@ -31,11 +36,6 @@ impl<H: Host> Planner<'_, H> {
         });
         match found {
             Ok(found) => {
-                for file in &closure.files {
-                    if let Ok((source, _)) = self.host.canonical(&file.value.0) {
-                        self.check_danger("binding", &source, file.span);
-                    }
-                }
                 for warning in &found.warnings {
                     self.find(
                         Diagnostic::warning("W0007", warning.to_string())

@@ -72,7 +72,7 @@ impl Tree {
         match self {
             Self::Bound(path) => Place::Host(path.clone()),
             Self::Memory { populate, .. } if populate.is_empty() => Place::Memory,
-            // What is copied last replaces what was there.
+            // Directories are merged, and are as the last one is.
             Self::Memory { populate, .. } => {
                 Place::Layers(populate.iter().rev().cloned().collect())
             }

@@ -49,6 +49,10 @@ pub(super) enum Upper {
 /// of a stack with more.
 const LONGEST_OPTIONS: usize = 4000;
 
+/// What separates or quotes names in options, for the kernel or for mount(8),
+/// and what stands for bytes that are no text.
+const SEPARATORS: [char; 5] = [',', ':', '\\', '"', char::REPLACEMENT_CHARACTER];
+
 /// File systems without files of their own: nothing can be laid over them.
 const OF_THE_KERNEL: &[&str] = &[
     "autofs",
@@ -337,13 +341,7 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// The overlay of a stack, after the steps that make what it is laid from.
-    fn overlay(
-        &mut self,
-        stack: &Stack,
-        mut lower: Vec<PathBuf>,
-        state: &Path,
-        by: Origin,
-    ) -> Overlay {
+    fn overlay(&mut self, stack: &Stack, lower: Vec<PathBuf>, state: &Path, by: Origin) -> Overlay {
         let upper = match &stack.upper {
             Upper::Nothing => None,
             Upper::Directory { upper, work } => Some((upper.clone(), work.clone())),
@@ -359,17 +357,18 @@ impl<H: Host> Planner<'_, H> {
                 Some((upper, work))
             }
         };
-        let in_user_namespace = self.private_user;
-        if Overlay::new(lower.clone(), upper.clone(), in_user_namespace).options().len()
-            > LONGEST_OPTIONS
-        {
-            for directory in &mut lower {
+        let user_xattrs = self.private_user;
+        let mut overlay = Overlay::new(lower, upper, user_xattrs);
+        let all = overlay.options().len() > LONGEST_OPTIONS;
+        let upper = overlay.upper.iter_mut().flat_map(|(upper, work)| [upper, work]);
+        for directory in overlay.lower.iter_mut().chain(upper) {
+            if all || directory.to_string_lossy().contains(SEPARATORS) {
                 let link = self.stage_name(state, "l");
                 let to = std::mem::replace(directory, link.clone());
                 self.push(Step::LinkLayer { path: link, to }, by);
             }
         }
-        Overlay::new(lower, upper, in_user_namespace)
+        overlay
     }
 
     /// A node of the stage that looks like a directory of the host.

@@ -408,23 +408,24 @@ fn list_keys(
 
 /// Whether a default of `[root]` stands for something in a root of this kind.
 fn belongs(key: &str, root: Option<&Table>) -> bool {
-    let has = |name| root.is_some_and(|root| root.get(name).is_some());
+    let value = |name| Some(&root?.get(name)?.node.value);
     match key {
-        "mode" => has("tmpfs"),
-        "upper-size" => has("upper"),
-        "strip-components" => has("tar"),
-        "offset" => has("image"),
-        "ephemeral-size" => has("ephemeral"),
+        "mode" => value("tmpfs").is_some(),
+        "upper-size" => matches!(value("upper"), Some(Value::String(upper)) if upper == "tmpfs"),
+        "ephemeral-size" => matches!(value("ephemeral"), Some(Value::Boolean(true))),
+        "strip-components" => value("tar").is_some(),
+        "offset" => value("image").is_some(),
         _ => true,
     }
 }
 
 fn default_in_force<'a>(table: &str, key: &'a keys::Key, found: Option<&Table>) -> &'a str {
-    let has =
-        |name| table == "root" && found.is_some_and(|found: &Table| found.get(name).is_some());
+    let value = |name| Some(&found.filter(|_| table == "root")?.get(name)?.node.value);
+    let has = |name| value(name).is_some();
     let is_kept = ["host", "binaries", "tar", "oci", "image"].into_iter().any(has)
         || (has("lower") && !has("upper"));
-    if key.name == "read-only" && is_kept && !has("ephemeral") { "true" } else { key.default }
+    let is_ephemeral = matches!(value("ephemeral"), Some(Value::Boolean(true)));
+    if key.name == "read-only" && is_kept && !is_ephemeral { "true" } else { key.default }
 }
 
 #[cfg(test)]

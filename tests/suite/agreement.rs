@@ -371,6 +371,143 @@ fn an_image_that_is_not_unpacked_yet() {
     bench.assert_nothing_left();
 }
 
+/// Lists the tree and tries to write to it, then becomes the probe.
+const TREE: &[&str] = &[
+    "--set",
+    "security.capabilities=all",
+    "--",
+    "/bin/sh",
+    "-c",
+    r#"find / -xdev -path /usr -prune -o -printf '%p %y %m %U:%G %l\n' | sort >&2
+       for at in / /etc /data /var /stack /deep; do
+       if test -d $at; then (echo x >$at/new) 2>/dev/null && rm $at/new && echo "$at can be written to" >&2; fi; done
+       exec /probe report"#,
+];
+
+/// Keys of `[root]`, and what else the unit holds.
+const ROOTS: &[(&str, &str)] = &[
+    ("lower = [\"{dir}/top\", \"{base}\"]\nupper = \"tmpfs\"\nupper-size = \"5M\"", ""),
+    (
+        "lower = [\"{dir}/top\", \"{base}\"]",
+        "[[mounts]]\ntarget = \"/var/deep/new\"\ntmpfs = \"1M\"\n\
+         [[mounts]]\ntarget = \"/var/deep/file\"\ncontent = \"text\"\n",
+    ),
+    ("lower = [\"{base}\"]\nread-only = true\nupper = \"tmpfs\"", ""),
+    ("lower = [\"{dir}/a:b,c \\\"d' e\", \"{base}\"]\nswitch = \"chroot\"", ""),
+    ("path = \"{base}\"\nephemeral = true\nephemeral-size = \"3M\"", ""),
+    ("path = \"{base}\"\nephemeral = true\nread-only = true", ""),
+    ("tmpfs = \"20M\"\nmode = \"711\"\npopulate = [\"{base}\", \"{dir}/more\"]", ""),
+    (
+        "path = \"{base}\"",
+        "[[mounts]]\ntarget = \"/data\"\noverlay = { lower = [\"{base}/etc\"], upper = \"tmpfs\" }\n\
+         [[mounts]]\ntarget = \"/stack\"\noverlay = { lower = [\"{base}/etc\"] }\n\
+         [[mounts]]\ntarget = \"/deep/er\"\nread-only = true\n\
+         overlay = { lower = [\"{dir}/top\", \"{base}/etc\"], upper = \"tmpfs\" }\n\
+         [[mounts]]\ntarget = \"/run/not/there/link\"\nsymlink = \"/etc\"\n",
+    ),
+];
+
+#[test]
+fn roots_of_layers_and_copies() {
+    let host = host_report();
+    for (root, rest) in ROOTS {
+        for caller in crate::support::CALLERS {
+            let bench = crate::roots::bench(root, rest);
+            let script = "mkdir -p top/etc top/var/deep more/etc more/var \"a:b,c \\\"d' e/in\"; echo x >top/etc/more; chmod 700 more/etc more; echo y >more/etc/file; ln more/etc/file more/hard; \
+                           \
+                          mknod top/data c 0 0; chmod 750 top/var; chown -Rh 65534:65534 .; chmod 700 top";
+            let made = Command::new("sh")
+                .args(["-euc", script])
+                .current_dir(bench.directory.path())
+                .status()
+                .unwrap();
+            assert!(made.success());
+            assert_eq!(difference(&bench, caller, TREE, &host), None, "{caller:?} {root}");
+            bench.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn changes_of_the_script_go_to_the_same_upper_directories() {
+    for caller in crate::support::CALLERS {
+        let mounts: String = (0..4)
+            .map(|number| format!("[[mounts]]\ntarget = \"/m{number}\"\noverlay = {{ lower = [\"{{base}}/etc\"], upper = \"{{dir}}/{number}\" }}\n"))
+            .collect();
+        let bench = crate::roots::bench("lower = [\"{base}\"]\nupper = \"{dir}/upper\"", &mounts);
+        for name in ["upper", "0", "1", "2", "3"] {
+            let upper = bench.directory.path().join(name);
+            fs::create_dir(&upper).unwrap();
+            std::os::unix::fs::chown(&upper, Some(65534), Some(65534)).unwrap();
+        }
+        let words = [
+            "--set",
+            "security.capabilities=all",
+            "--",
+            "/bin/sh",
+            "-c",
+            "for at in / /m0 /m1 /m2 /m3; do echo x >>$at/new; done",
+        ];
+        assert_eq!(bench.up(caller, &words).status, 0);
+        let script = explain(caller, &[&[bench.unit.to_str().unwrap()], &words[..]].concat());
+        let scripted = run_script(caller, &script, bench.directory.path());
+        assert_eq!((scripted.status, &*scripted.stderr), (0, ""), "{script}");
+        for name in ["upper", "0", "1", "2", "3"] {
+            let new = bench.directory.path().join(name).join("new");
+            assert_eq!(fs::read_to_string(new).unwrap(), "x\nx\n", "{caller:?} {name}");
+        }
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn roots_of_closures() {
+    let probe = crate::support::probe().to_str().unwrap();
+    let script = format!(
+        "find / -xdev -path /usr -prune -o -printf '%p %y %m %U:%G %l\\n' | sort >&2; exec {probe} report"
+    );
+    let command = format!("process.command=[\"/bin/sh\", \"-c\", {}]", Value::from(script));
+    // What follows the pivot needs its tools in the root.
+    let tools = "\"sh\", \"find\", \"sort\", \"umount\", \"cat\", \"env\", \"setpriv\", \"prlimit\", \"renice\"";
+    let files = "files = [\"/usr/share/doc/tar\", \"/etc/hostname\"]\nwith = [\"nss\"]";
+    let bench = Bench::new("");
+    for keys in ["", "ephemeral = true"] {
+        let text = format!(
+            "name = \"{}\"\n[root]\nbinaries = [\"{probe}\", {tools}]\n{files}\n{keys}\n",
+            bench.name
+        );
+        fs::write(&bench.unit, text).unwrap();
+        for caller in crate::support::CALLERS {
+            assert_agreement(&bench, caller, &["--set", &command]);
+        }
+    }
+}
+
+/// Mounts below the directory of an ephemeral root, in a namespace of the
+/// test's own.
+#[test]
+fn an_ephemeral_root_with_mounts_below_it() {
+    let bench = crate::roots::bench("path = \"{base}\"\nephemeral = true", "");
+    let script = format!(
+        "set -e; cd {base}; mkdir one two 'a b'; mount -t tmpfs a one; echo a >one/text; mkdir one/in; mount -t tmpfs b one/in
+         mount --bind etc two; mount -o remount,bind,ro two; mount -t tmpfs c 'a b'
+         {jailrun} up --explain --quiet {unit} -- /bin/sh -c \"$0\" >../explained.sh
+         {jailrun} up --quiet {unit} -- /bin/sh -c \"$0\"; echo ---; sh ../explained.sh",
+        base = bench.root.display(),
+        jailrun = jailrun().display(),
+        unit = bench.unit.display(),
+    );
+    let look = "find / -xdev -path /usr -prune -o -printf '%p %y %m %U:%G %l\n' | sort; for at in / /one /one/in /two '/a b'; do \
+                (echo x >\"$at/new\") 2>/dev/null && echo \"$at\"; done; cut -d' ' -f5,6 /proc/self/mountinfo";
+    let child = command(Caller::Root, Path::new("unshare"), &["-m", "sh", "-c", &script, look]);
+    let mut child = child;
+    let run = finish(child.spawn().unwrap());
+    assert_eq!((run.status, &*run.stderr), (0, ""), "{}", run.stdout);
+    let (executed, explained) = run.stdout.split_once("---\n").unwrap();
+    assert!(executed.contains("\n/a b\n") && executed.contains("\n/one/in\n/a b\n"), "{executed}");
+    assert_eq!(executed, explained);
+}
+
 #[test]
 fn a_chroot_is_explained_as_one() {
     assert_agreement(&bench("switch = \"chroot\"", ""), Caller::Root, COMMAND);

@@ -161,6 +161,12 @@ golden! {
     host_paths_that_are_not_there_are_refused: "paths", Root, 1;
     a_root_with_links_for_directories_is_refused: "hostile", Root, 1;
     control_characters_do_not_reach_the_terminal: "control-characters", Root, 1;
+    overlays_of_what_cannot_be_laid_over_each_other_are_refused: "overlays", Root, 1;
+    keys_of_another_kind_of_root_are_refused: "overlay-sizes", Root, 1;
+    changes_do_not_go_to_the_hosts_own_tree: "overlay-host", Root, 1;
+    a_layer_with_links_for_directories_is_refused: "overlay-hostile", Root, 1;
+    what_a_closure_lacks_is_told_with_who_wants_it: "closure", Root, 1;
+    what_cannot_be_copied_into_memory_is_refused: "populate", Root, 1;
 }
 
 /// Codes that no golden file shows, and who produces them.
@@ -169,6 +175,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
     ("E0310", "plan::tests: the kernel at hand has every feature"),
+    ("W0007", "closure::tests: this machine has what its programs would like"),
     ("W0006", "plan::tests: depends on the host's version of control groups"),
 ];
 

@@ -322,6 +322,43 @@ fn a_report_changes_nothing() {
 }
 
 #[test]
+fn a_report_on_layers_and_closures_changes_nothing() {
+    let kinds = [
+        "lower = [\"{base}\"]\nupper = \"{dir}/upper\"",
+        "lower = [\"{base}\"]",
+        "path = \"{base}\"\nephemeral = true",
+        "tmpfs = \"20M\"\npopulate = [\"{base}\"]",
+        "binaries = [\"/usr/bin/env\"]\nwith = [\"nss\"]\n[process]\ncommand = [\"env\"]",
+    ];
+    for (number, root) in kinds.into_iter().enumerate() {
+        let caller = CALLERS[number % 2];
+        let mount = "[[mounts]]\ntarget = \"/data\"\noverlay = { lower = [\"{base}/etc\"], upper = \"{dir}/other\" }\n";
+        let bench = crate::roots::bench(root, mount);
+        for name in ["upper", "other"] {
+            let path = bench.directory.path().join(name);
+            fs::create_dir(&path).unwrap();
+            std::os::unix::fs::chown(&path, Some(65534), Some(65534)).unwrap();
+        }
+        let unit = bench.unit.to_str().unwrap();
+        fs::write(bench.directory.path().join("trace"), "").unwrap();
+        let before = listing(bench.directory.path());
+        for arguments in
+            [&["up", unit, "--dry-run"][..], &["up", unit, "--explain"], &["check", unit]]
+        {
+            let arguments = match root.contains("command") || arguments[0] == "check" {
+                true => arguments.to_vec(),
+                false => [arguments, &["--", "/probe", "true"]].concat(),
+            };
+            let (run, lines) = traced(caller, bench.directory.path(), &arguments);
+            assert!(run.status == 0 || arguments[0] == "check", "{arguments:?}: {run:?}");
+            assert_eq!(changes(&lines), Vec::<String>::new(), "{caller:?} {arguments:?}");
+        }
+        assert_eq!(listing(bench.directory.path()), before, "{caller:?} {root}");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
 fn the_check_for_changes_finds_those_of_a_launch() {
     // Else the test above would pass whatever a report did.
     for caller in CALLERS {
@@ -504,12 +541,41 @@ fn effective_values_name_their_place() {
     assert_eq!(setting("limits.rlimits.core"), pair("0", "default"));
     // Every default that stands for something is listed.
     for key in jailrun::unit::keys::KEYS {
-        // Permission bits belong to a root in memory.
-        let elsewhere = key.table == "root" && key.name == "mode";
+        // They belong to a root with memory.
+        let of_memory = ["mode", "upper-size", "ephemeral-size"];
+        let elsewhere = key.table == "root" && of_memory.contains(&key.name);
         if key.default.is_empty() || key.table == "mounts" || elsewhere {
             continue;
         }
         setting(&format!("{}.{}", key.table, key.name));
+    }
+}
+
+#[test]
+fn a_default_is_the_one_of_the_roots_kind() {
+    // `ephemeral = false` was taken for a root that takes changes.
+    let bench = Bench::new("");
+    let text = fs::read_to_string(&bench.unit).unwrap();
+    let path = format!("path = \"{}\"", bench.root.display());
+    for (root, read_only, sizes) in [
+        ("host = true\nephemeral = false", "true", &[][..]),
+        ("host = true\nephemeral = true", "false", &["root.ephemeral-size"]),
+        ("lower = [\"/srv\"]\nupper = \"tmpfs\"", "false", &["root.upper-size"]),
+        ("lower = [\"/srv\"]\nupper = \"/usr\"", "false", &[]),
+        ("lower = [\"/srv\"]", "true", &[]),
+    ] {
+        fs::write(&bench.unit, text.replace(&path, root)).unwrap();
+        let words = ["--json", "--", "/probe"];
+        let report = dry_run(&bench, Caller::Root, &words).json();
+        let settings = report["settings"].as_array().unwrap();
+        let value = |key: &str| {
+            let found = settings.iter().find(|setting| setting["key"] == key);
+            found.map(|setting| setting["value"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(value("root.read-only").as_deref(), Some(read_only), "{root}");
+        for key in ["root.upper-size", "root.ephemeral-size"] {
+            assert_eq!(value(key).is_some(), sizes.contains(&key), "{root}: {key}");
+        }
     }
 }
 
