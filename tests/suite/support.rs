@@ -44,16 +44,30 @@ pub fn scratch() -> tempfile::TempDir {
 /// The program under test, where every caller can execute it: this build's, or
 /// the one that `JAILRUN_BINARY` names.
 pub fn jailrun() -> &'static Path {
-    static COPY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = COPY.get_or_init(|| {
-        let directory = scratch();
-        let path = directory.path().join("jailrun");
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let directory = scratch().keep();
+        remove_at_exit(&directory);
+        let path = directory.join("jailrun");
         let built = std::env::var_os("JAILRUN_BINARY").map(PathBuf::from);
         let built = built.map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
         fs::copy(built.unwrap_or(env!("CARGO_BIN_EXE_jailrun").into()), &path).unwrap();
-        (directory, path)
-    });
-    path
+        path
+    })
+}
+
+/// Removes a directory when this process has ended, whatever ends it: nothing
+/// is dropped that a static holds.
+fn remove_at_exit(directory: &Path) {
+    let mut watcher = Command::new("sh")
+        .args(["-c", "cat; rm -rf \"$1\"", "sh"])
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its end is the end of this process.
+    std::mem::forget(watcher.stdin.take());
 }
 
 /// The probe: a static program that reports what it sees, see tests/probe.
