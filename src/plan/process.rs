@@ -596,7 +596,11 @@ impl<H: Host> Planner<'_, H> {
         }
         let environment = self.environment(user);
         let step = Step::Exec { command: command.value.clone(), environment };
-        self.setting(step, &unspan(command), "the command line");
+        let key = match process.from_image.contains(&"process.command") {
+            true => "process.command",
+            false => "the command line",
+        };
+        self.setting(step, &unspan(command), key);
     }
 
     fn environment(&self, user: &User) -> Vec<(String, String)> {

@@ -173,6 +173,39 @@ impl<H: Host> Planner<'_, H> {
         false
     }
 
+    /// Finds layers that the kernel will not take in a user namespace.
+    pub(super) fn check_layers(&mut self, steps: &[Planned]) {
+        if !self.private_user {
+            return;
+        }
+        let stage = self.host.state_directory();
+        for Planned { step, origin } in steps {
+            let directories: Vec<&PathBuf> = match step {
+                Step::MountOverlay { overlay, .. } => overlay
+                    .lower
+                    .iter()
+                    .chain(overlay.upper.iter().map(|(upper, _)| upper))
+                    .collect(),
+                Step::LinkLayer { to, .. } => vec![to],
+                _ => continue,
+            };
+            let at = match origin {
+                Origin::Key(span) => Some(*span),
+                Origin::Default(_) | Origin::Image(_) | Origin::Always(_) => None,
+            };
+            for directory in directories.into_iter().filter(|path| !path.starts_with(&stage)) {
+                let below = self.host.mounts_below(directory).unwrap_or_default();
+                let Some(first) = below.first() else { continue };
+                let message = format!("the layer `{}` has other mounts in it", directory.display());
+                self.find(
+                    Diagnostic::error("E0309", message)
+                        .at_maybe(at, "an ordinary user may not look below a mount of the host")
+                        .note(format!("the first is `{}`", first.target.display())),
+                );
+            }
+        }
+    }
+
     /// Memory laid over a root: a stack, whatever it was before.
     pub(super) fn ephemeral(&mut self, directory: PathBuf, size: Memory) -> Option<Stack> {
         let covered = self.host.mounts_below(&directory).unwrap_or_default();

@@ -120,6 +120,20 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::Mount { fstype, .. }, Errno::ENODEV) if *fstype != "tmpfs" => {
             "this kernel lacks the file system"
         }
+        (Step::MountOverlay { overlay, .. }, Errno::EINVAL) if overlay.user_xattrs => {
+            "in a user namespace no layer may have a mount of the host below it, nor lie on a file system without `user.` attributes; dmesg(1) says more"
+        }
+        (Step::MountOverlay { .. }, Errno::EINVAL) => {
+            "a layer is on a file system that cannot be one: the kernel's own, a third overlay over two, or for changes an overlay or a network; dmesg(1) names it"
+        }
+        (Step::MountOverlay { .. }, Errno::EBUSY) => "a directory is in use by another overlay",
+        (Step::MountOverlay { .. }, Errno::ESTALE) => {
+            "the upper directory holds changes of other lower directories"
+        }
+        (Step::MountOverlay { .. }, Errno::EPERM) => "overlays in a user namespace need Linux 5.11",
+        (Step::CopyTree { .. }, Errno::ENOSPC) => {
+            "the root's memory is full: `tmpfs` is its size, `inodes` how many files it holds"
+        }
         (
             Step::Mount { .. }
             | Step::Bind { .. }

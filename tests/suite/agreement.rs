@@ -625,9 +625,12 @@ fn explaining_changes_nothing() {
 
 /// Text of the tables behind `[root]`, and keys of `[root]`.
 fn generated() -> impl Strategy<Value = (String, String)> {
-    let root = (any::<bool>(), 0..4_u8).prop_map(|(read_only, propagation)| {
+    let root = (any::<[bool; 2]>(), 0..4_u8).prop_map(|([read_only, ephemeral], propagation)| {
         let kinds = ["private", "slave", "shared", "private"];
-        format!("read-only = {read_only}\npropagation = \"{}\"", kinds[usize::from(propagation)])
+        format!(
+            "read-only = {read_only}\nephemeral = {ephemeral}\npropagation = \"{}\"",
+            kinds[usize::from(propagation)]
+        )
     });
     let namespaces = (any::<[bool; 4]>(), 0..3600_u32).prop_map(|(flags, offset)| {
         let word = |private: bool| if private { "private" } else { "host" };
@@ -643,7 +646,7 @@ fn generated() -> impl Strategy<Value = (String, String)> {
             word(flags[2])
         )
     });
-    let mount = (0..7_u8, 0..6_u8, any::<[bool; 6]>()).prop_map(|(kind, place, flags)| {
+    let mount = (0..9_u8, 0..6_u8, any::<[bool; 6]>()).prop_map(|(kind, place, flags)| {
         let target = ["/data", "/tmp/a", "/new/place", "/tmp/a/b", "/run/x y", "/new"][usize::from(place)];
         let what = match kind {
             0 => "tmpfs = \"2M\"".to_owned(),
@@ -652,6 +655,8 @@ fn generated() -> impl Strategy<Value = (String, String)> {
             3 => format!("bind = \"/usr/share\"\nrecursive = {}", flags[5]),
             4 => "proc = true".to_owned(),
             5 => "mqueue = true".to_owned(),
+            6 => "overlay = { lower = [\"{dir}/root/etc\", \"/usr/share\"], upper = \"tmpfs\" }".to_owned(),
+            7 => "overlay = { lower = [\"{dir}/root/etc\"] }".to_owned(),
             _ => "bind = \"/dev/shm\"".to_owned(),
         };
         format!(

@@ -525,6 +525,28 @@ fn mounts_below_an_ephemeral_root_are_covered_too() {
 }
 
 #[test]
+fn layers_that_the_kernel_refuses_are_explained() {
+    let bench = bench("lower = [\"/\"]\nupper = \"tmpfs\"", "");
+    let text = fs::read_to_string(&bench.unit).unwrap();
+    let unit = text.split("[[mounts]]").next().unwrap();
+    fs::write(&bench.unit, unit).unwrap();
+    assert_eq!(bench.up(Caller::Root, &["--", "/bin/true"]).status, 0);
+    let refused = bench.up(Caller::User, &["--", "/bin/true"]);
+    assert_eq!(refused.status, 125, "{refused:?}");
+    assert!(
+        refused.stderr.contains("no layer may have a mount of the host below it"),
+        "{refused:?}"
+    );
+    let words = ["up", "--dry-run", bench.unit.to_str().unwrap(), "--", "/bin/true"];
+    let foreseen = run(Caller::User, &words);
+    assert!(foreseen.stderr.contains("the layer `/` has other mounts in it"), "{foreseen:?}");
+    fs::write(&bench.unit, unit.replace("[\"/\"]", "[\"/proc\"]")).unwrap();
+    let refused = bench.up(Caller::Root, &["--", "/bin/true"]);
+    assert!(refused.stderr.contains("a file system that cannot be one"), "{refused:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_read_only_ephemeral_root_is_read_only_below_its_mounts() {
     // They could be written to.
     let bench = bench("path = \"{base}\"\nephemeral = true\nread-only = true", "");
