@@ -111,6 +111,11 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
                 None => file_system("overlay", host),
             }
         }
+        Step::UnpackTree { source, .. } => {
+            needs(matches!(host.look(source), Ok(Kind::File { .. })), || {
+                format!("{} is not a regular file", source.display())
+            })
+        }
         Step::CopyTree { source, .. } => {
             needs(matches!(host.look(source), Ok(Kind::Directory)), || {
                 format!("{} is not a directory", source.display())

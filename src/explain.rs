@@ -188,6 +188,16 @@ fn fragment(step: &Step) -> Fragment {
                 "find {source} -mindepth 1 -maxdepth 1 -exec cp -a{keep} -t \"$root\" {{}} +"
             )])
         }
+        Step::UnpackTree { source, owners } => {
+            let keep = match owners {
+                Owners::Keep => "--same-owner",
+                Owners::Caller => "--no-same-owner",
+            };
+            Run(vec![format!(
+                "tar --extract --numeric-owner {keep} --preserve-permissions --xattrs \\\n    --file {} --directory \"$root\"",
+                quote_path(source)
+            )])
+        }
         Step::LinkLayer { path, to } => {
             Run(vec![format!("ln -s {} {}", quote_path(to), quote_path(path))])
         }

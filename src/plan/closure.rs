@@ -14,6 +14,15 @@ use crate::unit::decode::Setting;
 use crate::unit::root as unit;
 use crate::unit::value::HostPath;
 
+/// Something that is put into a root of memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Filling {
+    /// The content of a directory.
+    Copy(PathBuf),
+    /// A tar archive.
+    Unpack(PathBuf),
+}
+
 impl<H: Host> Planner<'_, H> {
     /// The files of a closure; `None` where one is missing, which has been
     /// reported.
@@ -64,15 +73,16 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
-    /// Directories that are copied into a root; `None` where one cannot be.
-    pub(super) fn populate(&mut self, sources: &[Setting<HostPath>]) -> Option<Vec<PathBuf>> {
+    /// What is copied or unpacked into a root; `None` where that cannot be.
+    pub(super) fn populate(&mut self, sources: &[Setting<HostPath>]) -> Option<Vec<Filling>> {
         let found: Vec<_> = sources
             .iter()
             .map(|source| {
                 let path = self.resolve(&source.value);
                 let reason = match self.host.canonical(&path) {
-                    Ok((path, Kind::Directory)) => return Some(path),
-                    Ok(_) => "not a directory".to_owned(),
+                    Ok((path, Kind::Directory)) => return Some(Filling::Copy(path)),
+                    Ok((path, Kind::File { .. })) => return Some(Filling::Unpack(path)),
+                    Ok(_) => "neither a directory nor an archive".to_owned(),
                     Err(error) => crate::unit::io_reason(&error),
                 };
                 let message = format!("`{}` cannot be copied into the root", path.display());

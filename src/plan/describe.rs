@@ -129,6 +129,13 @@ pub fn describe(step: &Step) -> String {
             };
             format!("copy the content of {} into the root{owners}", source.display())
         }
+        Step::UnpackTree { source, owners } => {
+            let owners = match owners {
+                Owners::Keep => "",
+                Owners::Caller => ", as the caller's own",
+            };
+            format!("unpack {} into the root{owners}", source.display())
+        }
         Step::LinkLayer { path, to } => {
             format!("give {} the short name {}", to.display(), path.display())
         }

@@ -222,6 +222,12 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn is_unseen(&self) -> bool {
         match &self.unit.root.kind {
             Some(Setting { value: RootKind::Image(_), .. }) => true,
+            Some(Setting { value: RootKind::Tmpfs { populate, .. }, .. }) => {
+                populate.iter().any(|source| {
+                    let path = self.resolve(&source.value);
+                    matches!(self.host.look(&path), Ok(Kind::File { .. }))
+                })
+            }
             _ => self.packed.as_ref().is_some_and(|packed| packed.stored.is_none()),
         }
     }

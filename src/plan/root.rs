@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::closure::Filling;
 use super::stack::{Stack, Upper, size_option};
 use super::step::{ExpectedMount, FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
@@ -51,7 +52,7 @@ pub(super) enum Tree {
         /// Options of tmpfs.
         options: Vec<FsOption>,
         /// What is copied into it, in order.
-        populate: Vec<PathBuf>,
+        populate: Vec<Filling>,
     },
     /// Memory that files of the host are bound into.
     Closure {
@@ -74,7 +75,12 @@ impl Tree {
             Self::Memory { populate, .. } if populate.is_empty() => Place::Memory,
             // Directories are merged, and are as the last one is.
             Self::Memory { populate, .. } => {
-                Place::Layers(populate.iter().rev().cloned().collect())
+                let directories = populate.iter().rev().filter_map(|filling| match filling {
+                    Filling::Copy(path) => Some(path.clone()),
+                    // Seen when it is unpacked.
+                    Filling::Unpack(_) => None,
+                });
+                Place::Layers(directories.collect())
             }
             Self::Closure { .. } | Self::Unseen => Place::Memory,
             Self::Stack(stack) => stack.place(),
@@ -192,12 +198,16 @@ impl<H: Host> Planner<'_, H> {
             Tree::Bound(path) => self.attach_root(path.clone(), &at, flags, by),
             Tree::Memory { options, populate } => {
                 self.memory_root(tree, &at, options, by);
-                for source in populate {
+                for filling in populate {
                     let owners = match self.private_user {
                         true => Owners::Caller,
                         false => Owners::Keep,
                     };
-                    self.push(Step::CopyTree { source: source.clone(), owners }, by);
+                    let step = match filling.clone() {
+                        Filling::Copy(source) => Step::CopyTree { source, owners },
+                        Filling::Unpack(source) => Step::UnpackTree { source, owners },
+                    };
+                    self.push(step, by);
                 }
             }
             Tree::Closure { options, entries } => {

@@ -389,6 +389,13 @@ pub enum Step {
         /// Whether owners are kept.
         owners: Owners,
     },
+    /// Unpacks a tar archive into the root.
+    UnpackTree {
+        /// The archive: plain, gzip or zstd.
+        source: PathBuf,
+        /// Whether owners are kept.
+        owners: Owners,
+    },
     /// Makes a file or directory below the stage.
     MakeStageNode {
         /// Path on the stage.
@@ -663,6 +670,7 @@ impl Step {
             | Self::MountMemory { .. }
             | Self::MakeStageNode { .. }
             | Self::CopyTree { .. }
+            | Self::UnpackTree { .. }
             | Self::LinkLayer { .. }
             | Self::MountLoop { .. }
             | Self::MountOverlay { .. }

@@ -270,6 +270,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let options = tree::Options { owners: *owners, mounts: tree::Mounts::Cross };
             tree::copy(from.as_fd(), cx.root()?, &options)?;
         }
+        Step::UnpackTree { source, owners } => images::unpack(source, *owners, cx.root()?)?,
         Step::LinkLayer { path, to } => unistd::symlinkat(to, AT_FDCWD, path)?,
         Step::MountOverlay { on, overlay, flags } => mount_overlay(cx, on, overlay, *flags)?,
         Step::WriteContent { path, text } => {

@@ -1,22 +1,54 @@
 //! The store as the steps use it.
 
+use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 
 use super::apply::Applied;
 use super::error::Failed;
-use crate::image::layer::Owners;
+use crate::image::blob;
+use crate::image::layer::{Expected, LayerError, Options, Owners, Reason, Whiteouts};
 use crate::image::oci;
 use crate::image::progress::Progress;
 use crate::image::store::{self, Held, Imported, Store, StoreError};
-use crate::plan::step::{Key, Source};
+use crate::plan::step::{Key, Owners as CopyOwners, Source};
+use crate::sys;
 
 /// Verifies and unpacks what of an image is not in the store.
 pub(super) fn import(source: &Source, progress: &Progress) -> Applied<Imported> {
     let store = Store::of_caller()?;
     let image = oci::read(source).map_err(StoreError::Image)?;
     Ok(store::import(&store, source, &image, &store.options(source), progress)?)
+}
+
+/// Unpacks an archive below a directory.
+pub(super) fn unpack(source: &Path, owners: CopyOwners, into: BorrowedFd<'_>) -> Applied {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let archive = File::from(sys::open2(source, flags, libc::RESOLVE_NO_SYMLINKS)?);
+    if !archive.metadata()?.is_file() {
+        return Err(Failed::because(Errno::EINVAL, "not a regular file"));
+    }
+    let options = Options {
+        owners: match owners {
+            CopyOwners::Keep => Owners::Keep,
+            CopyOwners::Caller => Owners::Caller,
+        },
+        whiteouts: Whiteouts::Plain,
+        ..Options::default()
+    };
+    match blob::unpack_blob(archive, &Expected::default(), into, &options, &|_| {}) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failed::because(errno_of(&error), error.to_string())),
+    }
+}
+
+fn errno_of(error: &LayerError) -> Errno {
+    match error.reason {
+        Reason::System(_, errno) => errno,
+        _ => Errno::EBADMSG,
+    }
 }
 
 /// Keeps an image that was there while planning.

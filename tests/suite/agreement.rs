@@ -329,6 +329,7 @@ fn packed_roots() {
         "image = \"root.squashfs\"",
         "image = \"root.erofs\"\nephemeral = true",
         "image = \"root.ext4\"",
+        "tmpfs = \"64M\"\npopulate = [\"root.tar.gz\"]",
     ];
     for root in roots {
         fs::write(&bench.unit, text.replace(&path, root)).unwrap();

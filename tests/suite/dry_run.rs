@@ -541,8 +541,8 @@ fn effective_values_name_their_place() {
     assert_eq!(setting("limits.rlimits.core"), pair("0", "default"));
     // Every default that stands for something is listed.
     for key in jailrun::unit::keys::KEYS {
-        // They belong to a root with memory.
-        let of_memory = ["mode", "upper-size", "ephemeral-size"];
+        // They belong to a root with memory, or to a packed one.
+        let of_memory = ["mode", "upper-size", "ephemeral-size", "strip-components", "offset"];
         let elsewhere = key.table == "root" && of_memory.contains(&key.name);
         if key.default.is_empty() || key.table == "mounts" || elsewhere {
             continue;
