@@ -193,8 +193,8 @@ struct Init {
 
 #[derive(Debug, Args)]
 struct Changes {
-    /// A unit whose root has an upper directory, or that directory itself
-    #[arg(value_name = "UNIT|UPPER")]
+    /// A running jail, a unit whose root has an upper directory, or that directory itself
+    #[arg(value_name = "NAME|UNIT|UPPER")]
     of: PathBuf,
 
     /// Print JSON
@@ -633,8 +633,16 @@ impl Changes {
     }
 
     fn list(&self) -> Result<String, String> {
+        let running = self.of.to_str().filter(|name| unit::is_name(name) && !self.of.exists());
         let (upper, lower) = if self.of.is_dir() {
             (self.of.clone(), None)
+        } else if let Some(name) = running {
+            let found = run::state::stack_of(&Machine::default().state_directory(), name);
+            let found = found.map_err(|failed| failed.errno.desc().to_lowercase())?;
+            let stack = found.ok_or_else(|| {
+                format!("no jail `{name}` runs whose root keeps its changes in a directory")
+            })?;
+            (stack.upper, Some(stack.lower))
         } else {
             let (upper, lower) = self.overlay()?;
             (upper, Some(lower))
@@ -671,7 +679,8 @@ impl Changes {
     /// below.
     fn overlay(&self) -> Result<(PathBuf, Vec<PathBuf>), String> {
         let name = self.of.display().to_string();
-        let loaded = unit::load(&self.of, &self.set, &[]);
+        // What it runs does not matter here, and may come with the launch.
+        let loaded = unit::load(&self.of, &self.set, &["true".to_owned()]);
         if has_error(&loaded.diagnostics) {
             report(&loaded.diagnostics, &loaded.sources, &name);
             return Err(format!("{name} is no unit"));

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::apply::{Applied, write_file};
 use super::error::Failed;
 use crate::plan::Plan;
-use crate::plan::step::Undo;
+use crate::plan::step::{Spot, Step, Undo};
 use crate::sys;
 
 /// What a journal holds.
@@ -29,6 +29,53 @@ struct Journal {
     version: u32,
     name: String,
     undo: Vec<Undo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    root: Option<Stack>,
+}
+
+/// The directories of an overlay root that keeps its changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// The one that takes the changes.
+    pub upper: PathBuf,
+    /// Those below, top-most first.
+    pub lower: Vec<PathBuf>,
+}
+
+/// The overlay that is a plan's root, unless its changes are in memory.
+fn stack(plan: &Plan, state: &Path) -> Option<Stack> {
+    let steps = || plan.steps.iter().map(|planned| &planned.step);
+    let (upper, lower) = steps().find_map(|step| match step {
+        Step::MountOverlay { on: Spot::Root(_), overlay, .. } => {
+            Some((overlay.upper.as_ref()?.0.clone(), &overlay.lower))
+        }
+        _ => None,
+    })?;
+    // A layer may go by a short name.
+    let named = |path: &PathBuf| {
+        let to = steps().find_map(|step| match step {
+            Step::LinkLayer { path: link, to } if link == path => Some(to.clone()),
+            _ => None,
+        });
+        to.unwrap_or_else(|| path.clone())
+    };
+    let upper = named(&upper);
+    (!upper.starts_with(state)).then(|| Stack { upper, lower: lower.iter().map(named).collect() })
+}
+
+/// The overlay that is the root of a running jail; `None` when no jail of that
+/// name runs, or its root is another.
+pub fn stack_of(state: &Path, name: &str) -> Result<Option<Stack>, Failed> {
+    let mut file = match open_journal(&state.join(format!("{name}.json")), false) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => return Ok(None),
+        opened => opened?,
+    };
+    if try_lock(&file)? {
+        return Ok(None);
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(serde_json::from_str::<Journal>(&text).ok().and_then(|journal| journal.root))
 }
 
 /// Makes the state directory, or sees that it is the caller's own.
@@ -104,6 +151,7 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
             .filter_map(|planned| planned.step.undo())
             .filter(|undo| matches!(undo, Undo::RemoveCgroup(_)))
             .collect(),
+        root: path.parent().and_then(|state| stack(plan, state)),
     };
     let text = serde_json::to_vec(&journal).map_err(|_| Errno::EINVAL)?;
     file.write_all(&text)?;

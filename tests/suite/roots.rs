@@ -275,6 +275,29 @@ fn changes_are_kept_in_the_upper_directory() {
 }
 
 #[test]
+fn changes_are_listed_by_name_unit_and_directory() {
+    for caller in CALLERS {
+        let bench = bench("lower = [\"{base}\"]\nupper = \"{dir}/upper\"", "");
+        host(&bench, "mkdir upper; chown 65534:65534 upper");
+        output(&bench, caller, "echo x >/etc/added; echo y >>/etc/passwd; rm /etc/group");
+        let changes = |of: &str| run(caller, &["changes", of]);
+        let unit = changes(bench.unit.to_str().unwrap());
+        for line in ["A /etc/added\n", "C /etc/passwd\n", "D /etc/group\n"] {
+            assert!(unit.stdout.contains(line), "{line}: {unit:?}");
+        }
+        let upper = changes(bench.directory.path().join("upper").to_str().unwrap());
+        assert!(upper.stdout.contains("+ /etc/added\n"), "{upper:?}");
+        let jail = start(&bench, caller);
+        assert_eq!(changes(&bench.name).stdout, unit.stdout);
+        stop(jail);
+        let gone = changes(&bench.name);
+        assert_eq!((gone.status, &*gone.stdout), (1, ""), "{gone:?}");
+        assert!(gone.stderr.contains("no jail"), "{gone:?}");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
 fn an_upper_directory_takes_the_changes_of_one_jail() {
     for caller in CALLERS {
         let one = bench("lower = [\"{base}\"]\nupper = \"{dir}/upper\"", "");
