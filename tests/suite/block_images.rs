@@ -353,10 +353,7 @@ const HELD: &str = "JAILRUN_TEST_HELD_IMAGE";
 const STAGE: &str = "JAILRUN_TEST_HELD_STAGE";
 
 /// Holds a loop device until it is killed.
-#[test]
-#[ignore = "the other process of a_killed_process_leaves_no_device"]
-fn holder() {
-    let path = PathBuf::from(std::env::var_os(HELD).unwrap());
+fn hold(path: PathBuf) {
     let target = path.with_file_name("target");
     let file = File::open(path).unwrap();
     let device = attach(file.as_fd(), 0, None).unwrap();
@@ -382,12 +379,16 @@ fn holder() {
 #[test]
 fn a_killed_process_leaves_no_device() {
     require_root();
+    // This test is the process that is killed, too.
+    if let Some(path) = std::env::var_os(HELD) {
+        hold(path.into());
+    }
     let directory = scratch();
     let path = make(directory.path(), Filesystem::Squashfs);
     fs::create_dir(directory.path().join("target")).unwrap();
     for stage in ["attached", "mounted"] {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "block_images::holder", "--ignored", "--nocapture"])
+            .args(["--exact", "block_images::a_killed_process_leaves_no_device", "--nocapture"])
             .env(HELD, &path)
             .env(STAGE, stage)
             .stdout(Stdio::piped())
