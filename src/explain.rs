@@ -140,9 +140,11 @@ fn fragment(step: &Step) -> Fragment {
             Run(vec![echo(name, Path::new("/proc/sys/kernel/domainname"))])
         }
         Step::LoopbackUp => Run(vec!["ip link set lo up".to_owned()]),
-        Step::MountStage { at } => {
+        Step::MountStage { at, options } => {
             let at = quote_path(at);
-            Run(vec![format!("mount -t tmpfs -o mode=700 jailrun {at}"), format!("mkdir {at}/root")])
+            let mut lines = new_mount("tmpfs", "jailrun", &at, options, MountFlags::NONE);
+            lines.push(format!("mkdir {at}/root"));
+            Run(lines)
         }
         Step::ImportImage { source } => Run(vec![import(source)]),
         Step::HoldImage { store, key } => {

@@ -246,8 +246,11 @@ impl Host for Machine {
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
         let malformed = || io::Error::other("a line of mountinfo is malformed");
         let text = std::fs::read("/proc/self/mountinfo")?;
-        let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        let lines: Option<Vec<_>> = lines.map(mountinfo::parse_line).collect();
+        let lines = || text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        if !lines().any(|line| mountinfo::may_lie_below(line, path)) {
+            return Ok(Vec::new());
+        }
+        let lines: Option<Vec<_>> = lines().map(mountinfo::parse_line).collect();
         let lines = lines.ok_or_else(malformed)?;
         let mut found: Vec<_> = lines
             .iter()

@@ -1,6 +1,6 @@
 //! Reading mountinfo, proc_pid_mountinfo(5).
 
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::unit::mounts::MountFlags;
@@ -60,6 +60,17 @@ pub fn holder<'l>(lines: &'l [Line], path: &Path) -> Option<&'l Line> {
             .min_by_key(|line| line.target.as_os_str().len())
     };
     std::iter::successors(next(None), |line| next(Some(line))).last()
+}
+
+/// Whether a line can be of a mount below a directory; false for most, which
+/// then need not be parsed.
+pub fn may_lie_below(line: &[u8], directory: &Path) -> bool {
+    let target = line.split(|byte| *byte == b' ').nth(4).unwrap_or_default();
+    let bytes = directory.as_os_str().as_bytes();
+    // An escape in either makes them hard to compare.
+    target.contains(&b'\\')
+        || bytes.iter().any(|byte| b" \t\n\\".contains(byte))
+        || target.starts_with(bytes)
 }
 
 /// Undoes the kernel's octal escapes for space, tab, newline and backslash.

@@ -91,8 +91,12 @@ pub fn describe(step: &Step) -> String {
         Step::SetHostname { name } => format!("set the host name to {name}"),
         Step::SetDomainname { name } => format!("set the domain name to {name}"),
         Step::LoopbackUp => "bring the loopback interface up".to_owned(),
-        Step::MountStage { at } => {
-            format!("mount memory over {} to prepare files in", at.display())
+        Step::MountStage { at, options } => {
+            let size = options.iter().find(|option| option.key == "size");
+            let size = size.and_then(|option| option.value.as_deref());
+            let of = size.map_or(String::new(), |size| format!(" of {size}"));
+            let why = if size.is_some() { " and take changes" } else { "" };
+            format!("mount memory{of} over {} to prepare files in{why}", at.display())
         }
         Step::ImportImage { source } => {
             format!("verify {source} and unpack it into the store, for this launch and later ones")

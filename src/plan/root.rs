@@ -16,7 +16,7 @@ use crate::tree::Owners;
 use crate::unit::namespaces::Mode;
 use crate::unit::process::Network;
 use crate::unit::root::{ApiFilesystem, Propagation, RootKind, Switch};
-use crate::unit::value::HostPath;
+use crate::unit::value::{HostPath, Memory};
 
 /// Device nodes of the host that every `/dev` has, with their numbers.
 pub(crate) const DEVICES: [(&str, u32, u32); 6] = [
@@ -93,6 +93,14 @@ impl Tree {
             Self::Bound(_) | Self::Unseen => false,
             Self::Memory { .. } | Self::Closure { .. } => true,
             Self::Stack(stack) => stack.upper != Upper::Nothing,
+        }
+    }
+
+    /// How much memory the changes of the root may take.
+    fn changes(&self) -> Option<Memory> {
+        match self {
+            Self::Stack(Stack { upper: Upper::Memory(size), .. }) => Some(*size),
+            _ => None,
         }
     }
 
@@ -182,8 +190,11 @@ impl<H: Host> Planner<'_, H> {
         let with_stage = mounts.iter().any(|m| m.kind.value.needs_stage())
             || tree.is_some_and(Tree::needs_stage);
         let at = if with_stage {
+            let mut options = vec![option("mode", "700")];
+            // What the jail changes of its root goes there, too.
+            options.extend(tree.and_then(Tree::changes).map(size_option));
             self.always(
-                Step::MountStage { at: state.to_owned() },
+                Step::MountStage { at: state.to_owned(), options },
                 "what is prepared for the jail lies there; the command never sees it",
             );
             state.join("root")

@@ -34,6 +34,13 @@ pub(super) struct Stack {
     pub(super) disk: Option<Disk>,
 }
 
+/// What a stack becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Root,
+    Mount,
+}
+
 /// What takes the changes of a stack.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Upper {
@@ -300,7 +307,7 @@ impl<H: Host> Planner<'_, H> {
             }
             _ => (stack.lower.clone(), false),
         };
-        let overlay = self.overlay(stack, lower, state, by);
+        let overlay = self.overlay(stack, Of::Root, lower, state, by);
         self.points_at = (stack.upper == Upper::Nothing).then_some(self.steps.len());
         self.push(Step::MountOverlay { on: Spot::Root(at.to_owned()), overlay, flags }, by);
         self.view.mount(Path::new("/"), stack.place(), read_only);
@@ -366,7 +373,7 @@ impl<H: Host> Planner<'_, H> {
             self.push(node, by);
             lower.insert(0, empty);
         }
-        let overlay = self.overlay(stack, lower, state, by);
+        let overlay = self.overlay(stack, Of::Mount, lower, state, by);
         let read_only = flags.read_only || stack.upper == Upper::Nothing;
         self.view.mount(&target, stack.place(), read_only);
         self.expect(target.clone(), Some("overlay"), flags, false);
@@ -374,14 +381,28 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// The overlay of a stack, after the steps that make what it is laid from.
-    fn overlay(&mut self, stack: &Stack, lower: Vec<PathBuf>, state: &Path, by: Origin) -> Overlay {
+    fn overlay(
+        &mut self,
+        stack: &Stack,
+        of: Of,
+        lower: Vec<PathBuf>,
+        state: &Path,
+        by: Origin,
+    ) -> Overlay {
         let upper = match &stack.upper {
             Upper::Nothing => None,
             Upper::Directory { upper, work } => Some((upper.clone(), work.clone())),
             Upper::Memory(size) => {
-                let at = self.stage_name(state, "changes-");
-                let options = vec![option("mode", "700"), size_option(*size)];
-                self.push(Step::MountMemory { at: at.clone(), options }, by);
+                let at = match of {
+                    // The stage has been given the size.
+                    Of::Root => state.to_owned(),
+                    Of::Mount => {
+                        let at = self.stage_name(state, "changes-");
+                        let options = vec![option("mode", "700"), size_option(*size)];
+                        self.push(Step::MountMemory { at: at.clone(), options }, by);
+                        at
+                    }
+                };
                 let (upper, work) = (at.join("upper"), at.join("work"));
                 let node = self.stage_node(upper.clone(), NodeKind::Directory, &stack.lower[0]);
                 self.push(node, by);

@@ -439,6 +439,8 @@ pub enum Step {
     MountStage {
         /// The state directory.
         at: PathBuf,
+        /// Options of tmpfs.
+        options: Vec<FsOption>,
     },
     /// Writes a text into the stage.
     WriteContent {

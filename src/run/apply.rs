@@ -241,9 +241,8 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::SetHostname { name } => unistd::sethostname(name)?,
         Step::SetDomainname { name } => sys::set_domain_name(name)?,
         Step::LoopbackUp => sys::loopback_up()?,
-        Step::MountStage { at } => {
-            let options = [FsOption { key: "mode", value: Some("700".to_owned()) }];
-            let stage = new_filesystem(c"tmpfs", "jailrun", &options, MountFlags::NONE)?;
+        Step::MountStage { at, options } => {
+            let stage = new_filesystem(c"tmpfs", "jailrun", options, MountFlags::NONE)?;
             attach(&stage, at)?;
             nix::sys::stat::mkdirat(stage.as_fd(), "root", Mode::from_bits_truncate(0o755))?;
         }
@@ -632,14 +631,24 @@ fn lock_directory(path: &Path) -> Applied<OwnedFd> {
 fn make_stage_node(path: &Path, kind: NodeKind, mode: u32, owner: Option<(u32, u32)>) -> Applied {
     let directory = open_host(path.parent().ok_or(Errno::EINVAL)?)?;
     let name = path.file_name().ok_or(Errno::EINVAL)?;
-    make_node(directory.as_fd(), name, kind)?;
-    let owner = owner.map(|(uid, gid)| (unistd::Uid::from_raw(uid), unistd::Gid::from_raw(gid)));
+    // The umask is 0 here; set-id bits are not for mkdir(2), and go with a chown.
+    let bits = Mode::from_bits_truncate(mode);
+    match kind {
+        NodeKind::Directory => nix::sys::stat::mkdirat(&directory, name, bits)?,
+        NodeKind::File => {
+            nix::sys::stat::mknodat(&directory, name, nix::sys::stat::SFlag::S_IFREG, bits, 0)?;
+        }
+    }
     if let Some((uid, gid)) = owner {
+        let (uid, gid) = (unistd::Uid::from_raw(uid), unistd::Gid::from_raw(gid));
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
         unistd::fchownat(&directory, name, Some(uid), Some(gid), flags)?;
     }
-    let how = nix::sys::stat::FchmodatFlags::FollowSymlink;
-    Ok(nix::sys::stat::fchmodat(&directory, name, Mode::from_bits_truncate(mode), how)?)
+    if mode & 0o6000 != 0 {
+        let how = nix::sys::stat::FchmodatFlags::FollowSymlink;
+        nix::sys::stat::fchmodat(&directory, name, bits, how)?;
+    }
+    Ok(())
 }
 
 /// The descriptor keeps the device until it is mounted, and the mount after.
