@@ -59,11 +59,17 @@ pub(super) fn find(unit: &Unit, host: &impl Host) -> Option<Result<Packed, Box<D
             Some(stored) => stored.config.clone(),
             None => host.packed(&source)?,
         };
-        Ok(Packed { source, stored, config })
+        Ok(Packed { source: source.clone(), stored, config })
     });
     Some(found.map_err(|reason| {
         let diagnostic = Diagnostic::error("E0313", "the image cannot be used");
-        Box::new(diagnostic.at_maybe(kind.span, "asked for here").note(reason))
+        let diagnostic = diagnostic.at_maybe(kind.span, "asked for here").note(reason);
+        Box::new(match &source {
+            Source::Image { path, .. } if host.look(path).is_err() => {
+                diagnostic.help("`skopeo copy docker://IMAGE oci:DIRECTORY:REFERENCE` writes one")
+            }
+            Source::Image { .. } | Source::Tar { .. } => diagnostic,
+        })
     }))
 }
 
