@@ -32,6 +32,13 @@ pub(super) struct Packed {
     pub(super) config: Config,
 }
 
+impl Packed {
+    /// Whether it says how it wants to be run.
+    pub(super) fn is_image(&self) -> bool {
+        matches!(self.source, Source::Image { .. })
+    }
+}
+
 /// Looks for the image or archive that is a unit's root.
 pub(super) fn find(unit: &Unit, host: &impl Host) -> Option<Result<Packed, Box<Diagnostic>>> {
     let kind = unit.root.kind.as_ref()?;
@@ -141,20 +148,19 @@ fn add_environment(process: &mut Process, env: &[String]) {
 impl<H: Host> Planner<'_, H> {
     /// The layers of an image.
     pub(super) fn packed(&mut self, span: Option<Span>) -> Option<Tree> {
-        match self.packed.clone()? {
-            Packed { stored: Some(stored), .. } => Some(Tree::Stack(Stack {
+        let packed = self.packed.as_ref()?;
+        if let Some(stored) = &packed.stored {
+            return Some(Tree::Stack(Stack {
                 lower: stored.layers.clone(),
                 upper: Upper::Nothing,
                 covered: Vec::new(),
-                held: Some((stored.store, stored.key)),
+                held: Some((stored.store.clone(), stored.key)),
                 disk: None,
-            })),
-            Packed { source, stored: None, .. } => {
-                let by = super::origin(span, "root");
-                self.push(Step::ImportImage { source }, by);
-                Some(Tree::Unseen)
-            }
+            }));
         }
+        let source = packed.source.clone();
+        self.push(Step::ImportImage { source }, super::origin(span, "root"));
+        Some(Tree::Unseen)
     }
 
     /// A file with a file system in it.

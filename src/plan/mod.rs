@@ -65,7 +65,7 @@ pub struct Planning {
     pub diagnostics: Vec<Diagnostic>,
     /// Limits that are left out.
     pub left_out: Vec<LeftOut>,
-    /// What an image's configuration says, by key.
+    /// What an image's configuration says, by key; for reports alone.
     pub from_image: Vec<(&'static str, String)>,
 }
 
@@ -84,12 +84,14 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let packed = image::find(unit, host);
     let with_defaults;
     let mut unit = unit;
-    if let Some(Ok(packed)) = &packed {
+    // An archive of a root has no configuration.
+    let is_image = matches!(&packed, Some(Ok(packed)) if packed.is_image());
+    if let Some(Ok(packed)) = packed.as_ref().filter(|_| is_image) {
         with_defaults = image::with_defaults(unit, &packed.config);
         unit = &with_defaults;
     }
     let mut planner = Planner::new(unit, host);
-    if let (Some(Ok(_)), None, false) = (&packed, &unit.process.command, unit.process.has_command) {
+    if is_image && unit.process.command.is_none() && !unit.process.has_command {
         let at = unit.root.kind.as_ref().and_then(|kind| kind.span);
         planner.find(
             Diagnostic::error("E0104", "neither the unit nor its image says what to run")
@@ -115,7 +117,11 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let sound = diagnostics.iter().all(|finding| finding.severity == Severity::Warning);
     let plan = (sound && unit.root.kind.is_some() && unit.process.command.is_some())
         .then(|| Plan { name: unit.name.value.clone(), steps });
-    Planning { plan, diagnostics, left_out: planner.left_out, from_image: image::settings(unit) }
+    let from_image = match care {
+        Care::Launch => Vec::new(),
+        Care::Everything => image::settings(unit),
+    };
+    Planning { plan, diagnostics, left_out: planner.left_out, from_image }
 }
 
 struct Planner<'a, H> {

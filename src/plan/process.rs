@@ -7,6 +7,7 @@ use super::root::Tree;
 use super::step::{Namespace, OpenMode, Origin, Planned, RootMap, Step};
 use super::view::Walk;
 use super::{Planner, origin, unspan};
+use crate::closure::PATH;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::names;
@@ -27,9 +28,6 @@ pub(super) struct User {
     name: String,
     home: String,
 }
-
-/// Where commands are searched unless the unit sets PATH.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl<H: Host> Planner<'_, H> {
     /// What an ordinary user may not do, whatever the kernel would say later.
@@ -614,7 +612,7 @@ impl<H: Host> Planner<'_, H> {
             })
             .unwrap_or_else(|| "dumb".to_owned());
         let mut environment: Vec<(String, String)> = [
-            ("PATH", DEFAULT_PATH),
+            ("PATH", PATH),
             ("HOME", &user.home),
             ("USER", &user.name),
             ("TERM", &term),
@@ -653,7 +651,7 @@ impl<H: Host> Planner<'_, H> {
             .env
             .iter()
             .find(|(name, _)| name == "PATH")
-            .map_or(DEFAULT_PATH.to_owned(), |(_, value)| value.value.clone());
+            .map_or(PATH.to_owned(), |(_, value)| value.value.clone());
         let candidates: Vec<PathBuf> = if program.contains('/') {
             vec![self.unit.process.cwd.value.0.join(&program)]
         } else {

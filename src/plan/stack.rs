@@ -215,7 +215,17 @@ impl<H: Host> Planner<'_, H> {
 
     /// Memory laid over a root: a stack, whatever it was before.
     pub(super) fn ephemeral(&mut self, directory: PathBuf, size: Memory) -> Option<Stack> {
-        let covered = self.host.mounts_below(&directory).unwrap_or_default();
+        let covered = match self.host.mounts_below(&directory) {
+            Ok(covered) => covered,
+            Err(error) => {
+                let message = "the mounts below an `ephemeral` root cannot be told";
+                self.find(
+                    Diagnostic::error("E0301", message)
+                        .at_maybe(self.unit.root.ephemeral.span, crate::unit::io_reason(&error)),
+                );
+                return None;
+            }
+        };
         if self.private_user && !covered.is_empty() {
             let at = self.unit.root.ephemeral.span;
             self.find(
@@ -330,8 +340,7 @@ impl<H: Host> Planner<'_, H> {
     ) {
         let Ok(inside) = mount.target.strip_prefix(below) else { return };
         let target = Path::new("/").join(inside);
-        let api = &self.unit.root.api_filesystems.value;
-        if api.iter().any(|api| target.starts_with(api.path())) {
+        if self.is_in_api(&target) {
             return;
         }
         let size = self.unit.root.ephemeral_size.value;

@@ -2111,6 +2111,17 @@ fn what_an_image_says_holds_where_the_unit_does_not() {
 }
 
 #[test]
+fn an_archive_without_a_command_is_told_once() {
+    let text = "root.tar = \"/etc/root.tar\"\n";
+    let (_, said) = essence(&Table::bare(), text, &[]);
+    let codes: Vec<_> = said.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, ["E0104"], "{said:?}");
+    let (_, said) = essence(&Table::bare(), "root.oci = \"/etc:tag\"\n", &[]);
+    let codes: Vec<_> = said.iter().map(|(code, _)| *code).collect();
+    assert_eq!(codes, ["E0104"], "{said:?}");
+}
+
+#[test]
 fn a_name_of_an_image_waits_until_it_is_unpacked() {
     let mut host = Table::bare();
     host.config.user = Some("web".to_owned());
