@@ -338,7 +338,7 @@ pub fn session_keyring() -> io::Result<i64> {
     let id = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_i64)
     };
-    if id < 0 { Err(io::Error::last_os_error()) } else { Ok(id.into()) }
+    if id < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
 }
 
 pub fn unshare_user() -> io::Result<()> {
