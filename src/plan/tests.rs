@@ -476,9 +476,8 @@ make /proc/sys read-only <- default of security.read-only-paths
 make /run/jailrun the root and detach the old one <- default of root.switch
 compare mountinfo with the 21 planned mounts <- always
 give up every capability for good <- default of security.capabilities
-give up the caller's further groups <- always
 overwrite the arguments and the environment jailrun was started with <- always
-stay as process 1, with CAP_KILL alone, to reap and pass signals on; the command is its child <- default of process.init
+stay as process 1, with CAP_KILL alone and no further groups, to reap and pass signals on; the command is its child <- default of process.init
 set the umask to 022 <- default of process.umask
 limit core to 0 (hard 0) <- default of limits.rlimits.core
 become uid 0, gid 0, no further groups <- default of process.user
