@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
+use crate::seccomp::Instruction;
+
 /// Result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
 
@@ -234,6 +236,21 @@ fn openat2_raw(at: RawFd, path: &Path, flags: i32, resolve: u64) -> Result<Owned
 pub fn prctl(option: i32, argument: u64, second: u64) -> Result<i32> {
     // SAFETY: the options used take integers, no pointers.
     Errno::result(unsafe { libc::prctl(option, argument, second, 0_u64, 0_u64) })
+}
+
+/// Loads a filter for system calls, seccomp(2).
+pub fn load_filter(program: &[Instruction]) -> Result<()> {
+    const { assert!(size_of::<Instruction>() == size_of::<libc::sock_filter>()) };
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: an instruction is laid out as `struct sock_filter`; the kernel
+    // reads the program, and copies it before it returns.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0_u64, &raw const program)
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Sets effective, permitted and inheritable capabilities, capset(2).

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::seccomp::Seccomp;
 use super::tree::{Node, Value};
 use super::value::{
     Bounded, Capabilities, IdSet, JailPath, Limit, Mode, Signal, Stream, Tty, Who, normal_path,
@@ -77,6 +78,8 @@ pub struct Security {
     pub capabilities: Setting<Capabilities>,
     /// `ambient-capabilities`.
     pub ambient_capabilities: Setting<Capabilities>,
+    /// `seccomp`.
+    pub seccomp: Seccomp,
     /// `masked-paths`.
     pub masked_paths: Setting<PathSet>,
     /// `read-only-paths`.
@@ -241,6 +244,7 @@ impl Security {
             no_new_privileges: reader.get_or("no-new-privileges", true),
             capabilities: reader.get_or("capabilities", Capabilities(0)),
             ambient_capabilities: reader.get_or("ambient-capabilities", Capabilities(0)),
+            seccomp: Seccomp::read(reader),
             masked_paths: reader.get_or("masked-paths", default_paths()),
             read_only_paths: reader.get_or("read-only-paths", default_paths()),
             allow_dangerous_binds: reader.get_or("allow-dangerous-binds", false),
