@@ -14,7 +14,7 @@ pub struct Set {
 }
 
 /// Sets that the `strict` preset refuses.
-pub(super) const STRICT_REFUSES: [&str; 5] = ["@aio", "@clock", "@debug", "@mknod", "@obsolete"];
+pub const STRICT_REFUSES: [&str; 5] = ["@aio", "@clock", "@debug", "@mknod", "@obsolete"];
 
 /// Every set but `@default`, sorted by name.
 #[rustfmt::skip]
@@ -49,7 +49,7 @@ pub const SETS: &[Set] = &[
         "chroot", "fsconfig", "fsmount", "fsopen", "fspick", "mount", "mount_setattr",
         "move_mount", "open_tree", "open_tree_attr", "pivot_root", "umount2",
     ]),
-    set("@namespaces", "Making and entering namespaces; clone(2) for processes is part of it.", &[
+    set("@namespaces", "Making and entering namespaces; every clone is part of it, that of processes too.", &[
         "clone", "clone3", "setns", "unshare",
     ]),
     set("@network", "Sockets.", &[
