@@ -7,7 +7,7 @@
 //! entry that says what holds anyway says nothing.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
+use serde::de::{Deserializer, Error, Visitor};
 
 use super::policy::{Clause, Condition, Operator, Policy};
 use super::table::{self, LIMIT};
@@ -48,17 +48,16 @@ impl From<serde_json::Error> for Problem {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Profile {
-    #[serde(deserialize_with = "action")]
     default_action: Verb,
-    #[serde(default, deserialize_with = "errno")]
-    default_errno_ret: Option<u16>,
+    #[serde(default)]
+    default_errno_ret: Option<Errno>,
     #[serde(default)]
     architectures: Option<Vec<String>>,
     #[serde(default)]
     arch_map: Option<Vec<ArchMap>>,
-    #[serde(default, deserialize_with = "listener")]
+    #[serde(default)]
     #[allow(dead_code)] // Read to be refused.
-    listener_path: (),
+    listener_path: Option<Listener>,
     #[serde(default)]
     syscalls: Option<Vec<Entry>>,
 }
@@ -76,10 +75,9 @@ struct Entry {
     name: Option<String>,
     #[serde(default)]
     names: Option<Vec<String>>,
-    #[serde(deserialize_with = "action")]
     action: Verb,
-    #[serde(default, deserialize_with = "errno")]
-    errno_ret: Option<u16>,
+    #[serde(default)]
+    errno_ret: Option<Errno>,
     #[serde(default)]
     args: Option<Vec<Argument>>,
     #[serde(default)]
@@ -91,8 +89,7 @@ struct Entry {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Argument {
-    #[serde(deserialize_with = "index")]
-    index: u8,
+    index: Index,
     value: u64,
     #[serde(default)]
     value_two: u64,
@@ -104,8 +101,7 @@ struct Argument {
 struct Selector {
     caps: Option<Vec<String>>,
     arches: Option<Vec<String>>,
-    #[serde(deserialize_with = "version")]
-    min_kernel: Option<(u32, u32)>,
+    min_kernel: Option<Version>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -126,6 +122,18 @@ enum Comparison {
     MaskedEq,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Errno(u16);
+
+#[derive(Clone, Copy, Debug)]
+struct Index(u8);
+
+#[derive(Clone, Copy, Debug)]
+struct Listener;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Version(u32, u32);
+
 /// An action whose errno stands beside it.
 #[derive(Clone, Copy, Debug)]
 enum Verb {
@@ -134,17 +142,97 @@ enum Verb {
 }
 
 impl Verb {
-    fn with(self, errno: Option<u16>) -> Action {
+    fn with(self, errno: Option<Errno>) -> Action {
         match self {
-            Self::Errno => Action::Errno(errno.unwrap_or(EPERM)),
+            Self::Errno => Action::Errno(errno.map_or(EPERM, |errno| errno.0)),
             Self::Other(action) => action,
         }
     }
 }
 
-fn action<'de, D: Deserializer<'de>>(from: D) -> Result<Verb, D::Error> {
-    let word = String::deserialize(from)?;
-    Ok(match &*word {
+/// Reads a word or number in the visitor's own call: what is wrong with it is
+/// then told with its place, not with that of the table around it.
+struct Checked<I, O>(&'static str, fn(I) -> Result<O, String>);
+
+impl<O> Visitor<'_> for Checked<&str, O> {
+    type Value = O;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<O, E> {
+        (self.1)(text).map_err(E::custom)
+    }
+}
+
+impl<O> Visitor<'_> for Checked<u64, O> {
+    type Value = O;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<O, E> {
+        (self.1)(number).map_err(E::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Verb {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Checked("an action", action))
+    }
+}
+
+impl<'de> Deserialize<'de> for Errno {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_u64(Checked("an errno", |number: u64| match u16::try_from(number) {
+            Ok(number @ ..=4095) => Ok(Self(number)),
+            _ => Err(format!("{number} is not an errno, expected 0 to 4095")),
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Index {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_u64(Checked("an argument's number", |number: u64| {
+            match u8::try_from(number) {
+                Ok(number @ ..=5) => Ok(Self(number)),
+                _ => Err(format!("no call has an argument {number}, expected 0 to 5")),
+            }
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Listener {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Checked("a path", |path: &str| match path {
+            "" => Ok(Self),
+            _ => Err("another process is to decide, which jailrun has none of".to_owned()),
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(Checked("a kernel's version", |text: &str| {
+            let numbers = text.split_once('.').and_then(|(major, minor)| {
+                Some(Self(major.parse().ok()?, minor.parse().ok()?))
+            });
+            match (text, numbers) {
+                ("", _) => Ok(Self(0, 0)),
+                (_, Some(version)) => Ok(version),
+                (text, None) => Err(format!(
+                    "`{}` is not a kernel's version, expected such as \"4.8\"",
+                    text.escape_debug()
+                )),
+            }
+        }))
+    }
+}
+
+fn action(word: &str) -> Result<Verb, String> {
+    Ok(match word {
         "SCMP_ACT_ALLOW" => Verb::Other(Action::Allow),
         "SCMP_ACT_LOG" => Verb::Other(Action::Log),
         "SCMP_ACT_ERRNO" => Verb::Errno,
@@ -152,59 +240,17 @@ fn action<'de, D: Deserializer<'de>>(from: D) -> Result<Verb, D::Error> {
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Verb::Other(Action::KillThread),
         "SCMP_ACT_KILL_PROCESS" => Verb::Other(Action::KillProcess),
         "SCMP_ACT_TRACE" | "SCMP_ACT_NOTIFY" => {
-            return Err(D::Error::custom(format!(
+            return Err(format!(
                 "`{word}` leaves the decision to another process, which jailrun has none of"
-            )));
+            ));
         }
         _ => {
-            return Err(D::Error::custom(format!(
+            return Err(format!(
                 "unknown action `{}`, expected SCMP_ACT_ and ALLOW, LOG, ERRNO, TRAP, KILL, KILL_THREAD or KILL_PROCESS",
                 word.escape_debug()
-            )));
+            ));
         }
     })
-}
-
-fn errno<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u16>, D::Error> {
-    match Option::<u64>::deserialize(from)? {
-        None => Ok(None),
-        Some(number) => match u16::try_from(number) {
-            Ok(number @ ..=4095) => Ok(Some(number)),
-            _ => Err(D::Error::custom(format!("{number} is not an errno, expected 0 to 4095"))),
-        },
-    }
-}
-
-fn index<'de, D: Deserializer<'de>>(from: D) -> Result<u8, D::Error> {
-    match u64::deserialize(from)? {
-        number @ 0..=5 => Ok(number as u8),
-        number => Err(D::Error::custom(format!("no argument {number}, expected 0 to 5"))),
-    }
-}
-
-fn listener<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
-    match Option::<String>::deserialize(from)? {
-        Some(path) if !path.is_empty() => Err(D::Error::custom(
-            "`listenerPath` names another process to decide, which is not supported",
-        )),
-        _ => Ok(()),
-    }
-}
-
-fn version<'de, D: Deserializer<'de>>(from: D) -> Result<Option<(u32, u32)>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    let numbers = text
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
-    match numbers {
-        Some(numbers) => Ok(Some(numbers)),
-        None => Err(D::Error::custom(format!(
-            "`{}` is not a kernel's version, expected such as \"4.8\"",
-            text.escape_debug()
-        ))),
-    }
 }
 
 impl Selector {
@@ -230,12 +276,12 @@ impl Entry {
         let included = self.includes.as_ref().is_none_or(|it| {
             it.has_caps(to.capabilities, true)
                 && (it.arches.as_ref().is_none_or(Vec::is_empty) || it.has_arch(to.arch))
-                && it.min_kernel.is_none_or(|version| to.kernel >= version)
+                && it.min_kernel.is_none_or(|it| to.kernel >= (it.0, it.1))
         });
         let excluded = self.excludes.as_ref().is_some_and(|it| {
             it.has_caps(to.capabilities, false)
                 || it.has_arch(to.arch)
-                || it.min_kernel.is_some_and(|version| to.kernel >= version)
+                || it.min_kernel.is_some_and(|it| it.0 > 0 && to.kernel >= (it.0, it.1))
         });
         included && !excluded
     }
@@ -269,7 +315,7 @@ impl Argument {
             Comparison::Ge => (Operator::Ge, self.value),
             Comparison::MaskedEq => (Operator::MaskedEq(self.value), self.value_two & self.value),
         };
-        Condition { argument: self.index, wide: true, operator, value }
+        Condition { argument: self.index.0, wide: true, operator, value }
     }
 }
 

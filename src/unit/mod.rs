@@ -12,6 +12,7 @@ pub mod namespaces;
 pub mod process;
 pub mod root;
 pub mod seccomp;
+pub mod sysctl;
 pub mod tree;
 pub mod value;
 
