@@ -150,11 +150,14 @@ impl Verb {
     }
 }
 
-/// Reads a word or number in the visitor's own call: what is wrong with it is
+/// Reads a word in the visitor's own call: what is wrong with it is
 /// then told with its place, not with that of the table around it.
-struct Checked<I, O>(&'static str, fn(I) -> Result<O, String>);
+struct Word<O>(&'static str, fn(&str) -> Result<O, String>);
 
-impl<O> Visitor<'_> for Checked<&str, O> {
+/// The same for a number.
+struct Number<O>(&'static str, fn(u64) -> Result<O, String>);
+
+impl<O> Visitor<'_> for Word<O> {
     type Value = O;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -166,7 +169,7 @@ impl<O> Visitor<'_> for Checked<&str, O> {
     }
 }
 
-impl<O> Visitor<'_> for Checked<u64, O> {
+impl<O> Visitor<'_> for Number<O> {
     type Value = O;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -180,13 +183,13 @@ impl<O> Visitor<'_> for Checked<u64, O> {
 
 impl<'de> Deserialize<'de> for Verb {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(Checked("an action", action))
+        from.deserialize_str(Word("an action", action))
     }
 }
 
 impl<'de> Deserialize<'de> for Errno {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_u64(Checked("an errno", |number: u64| match u16::try_from(number) {
+        from.deserialize_u64(Number("an errno", |number: u64| match u16::try_from(number) {
             Ok(number @ ..=4095) => Ok(Self(number)),
             _ => Err(format!("{number} is not an errno, expected 0 to 4095")),
         }))
@@ -195,7 +198,7 @@ impl<'de> Deserialize<'de> for Errno {
 
 impl<'de> Deserialize<'de> for Index {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_u64(Checked("an argument's number", |number: u64| {
+        from.deserialize_u64(Number("an argument's number", |number: u64| {
             match u8::try_from(number) {
                 Ok(number @ ..=5) => Ok(Self(number)),
                 _ => Err(format!("no call has an argument {number}, expected 0 to 5")),
@@ -206,7 +209,7 @@ impl<'de> Deserialize<'de> for Index {
 
 impl<'de> Deserialize<'de> for Listener {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(Checked("a path", |path: &str| match path {
+        from.deserialize_str(Word("a path", |path: &str| match path {
             "" => Ok(Self),
             _ => Err("another process is to decide, which jailrun has none of".to_owned()),
         }))
@@ -215,10 +218,10 @@ impl<'de> Deserialize<'de> for Listener {
 
 impl<'de> Deserialize<'de> for Version {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_str(Checked("a kernel's version", |text: &str| {
-            let numbers = text.split_once('.').and_then(|(major, minor)| {
-                Some(Self(major.parse().ok()?, minor.parse().ok()?))
-            });
+        from.deserialize_str(Word("a kernel's version", |text: &str| {
+            let numbers = text
+                .split_once('.')
+                .and_then(|(major, minor)| Some(Self(major.parse().ok()?, minor.parse().ok()?)));
             match (text, numbers) {
                 ("", _) => Ok(Self(0, 0)),
                 (_, Some(version)) => Ok(version),
