@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::names;
 use crate::plan::mounts::{ENGINE_SOCKETS, MASKED, PROTECTED};
 use crate::plan::step::{Namespace, Origin, Propagation};
+use crate::seccomp::{Filter, Preset};
 
 /// One opening.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub fn find(facts: &Facts, host: &impl Host) -> Vec<Finding> {
     let mut findings = Findings { facts, list: Vec::new() };
     findings.namespaces();
     findings.identity();
+    findings.calls();
     findings.root();
     for place in facts.places.iter() {
         findings.place(place);
@@ -265,6 +267,43 @@ impl Findings<'_> {
             let what = format!("opens what the host's groups {} may", groups.join(" "));
             let by = facts.ids_origin;
             self.add(&weights::FOREIGN_GROUP, what, "process.supplementary-groups", "[]", by);
+        }
+    }
+
+    /// System calls that pass where the default filter, for the capabilities
+    /// that are kept, stops them.
+    fn calls(&mut self) {
+        let facts = self.facts;
+        let key = "security.seccomp";
+        let Some((filter, origin)) = &facts.filter else {
+            let what = "makes every system call that the kernel has";
+            self.add(&weights::ALL_SYSTEM_CALLS, what, key, "\"default\"", None);
+            return;
+        };
+        let default = Filter::preset(Preset::Default, facts.bounding);
+        if *filter == default {
+            return;
+        }
+        let (policy, default) = (filter.policy(), default.policy());
+        let wider: Vec<String> = policy
+            .named()
+            .zip(default.named())
+            .filter(|((_, here), (_, there))| {
+                (here.mildest().passes() && !there.mildest().passes())
+                    || (here.strictest().passes() && !there.strictest().passes())
+            })
+            .map(|((name, _), _)| name.to_owned())
+            .collect();
+        match wider.len() {
+            0 => {}
+            1..50 => {
+                let what = format!("makes the system calls {}", some_of(&wider));
+                self.add(&weights::MORE_SYSTEM_CALLS, what, key, "\"default\"", Some(*origin));
+            }
+            _ => {
+                let what = "makes nearly every system call that the kernel has";
+                self.add(&weights::ALL_SYSTEM_CALLS, what, key, "\"default\"", Some(*origin));
+            }
         }
     }
 
@@ -538,6 +577,10 @@ impl Findings<'_> {
             let what = format!("writes without end to {}", path.display());
             let key = "process.stdout";
             self.add(&weights::OUTPUT_FILE, what, key, "\"inherit\"", Some(*origin));
+        }
+        if !facts.new_keyring {
+            let what = "searches and changes the caller's session keyring";
+            self.add(&weights::KEYRING, what, "security.keyring", "\"private\"", None);
         }
         if let Some((size, origin)) = facts.core
             && size != 0

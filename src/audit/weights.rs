@@ -77,6 +77,10 @@ weights! {
         "addresses, keys and timings that exploits begin with";
     NO_MEMORY_LIMIT = "no-memory-limit", 0.06,
         "the kernel ends processes of the host to make room";
+    MORE_SYSTEM_CALLS = "more-system-calls", 0.05,
+        "the default leaves out what few programs need and many exploits use";
+    KEYRING = "keyring", 0.06,
+        "tickets and keys of disks are there for whoever shares the session";
     SOME_CAPABILITY = "some-capability", 0.05,
         "each capability opens code of the kernel that others cannot call";
     WRITABLE_DIRECTORY = "writable-directory", 0.05,

@@ -16,6 +16,11 @@ pub const TESTS: &[Test] = &[
     ("D5", release_agent),
     ("D6", control_groups),
     ("D7", paths_of_groups),
+    ("D8", nested_namespaces),
+    ("D10", new_mount_calls),
+    ("D11", compat_entry),
+    ("D12", kernel_calls),
+    ("D13", socket_families),
     ("D14", abstract_sockets),
     ("D16", propagation),
     ("D17", masks),
@@ -471,4 +476,198 @@ fn loopback(sheet: &mut Sheet) {
     let stopped = ground.both(&words);
     assert_eq!(stopped, "ECONNREFUSED");
     sheet.row("D21", "a service on 127.0.0.1 of the host", control, stopped);
+}
+
+/// Without them every capability is there, and the filter speaks alone: it is
+/// the one of a jail that keeps none.
+const CAPABILITIES: &str = "LimitCapabilities,SetCapabilities";
+const NEITHER: &str = "LimitCapabilities,SetCapabilities,LoadSeccomp";
+
+/// A system call with every capability: what it comes to without the filter
+/// and with it, for both callers.
+fn call(ground: &Ground, number: i64, arguments: &[&str]) -> (String, String) {
+    let number = number.to_string();
+    let words = [&["syscall", &*number][..], arguments].concat();
+    let with = |parts: &str| {
+        let [root, user] = CALLERS.map(|caller| said(&ground.without(caller, parts, &[], &words)));
+        both(&root, &user)
+    };
+    (with(NEITHER), with(CAPABILITIES))
+}
+
+fn nested_namespaces(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let user = libc::CLONE_NEWUSER.to_string();
+    let clone = (libc::CLONE_NEWUSER | libc::SIGCHLD).to_string();
+    // setns(2) of no descriptor is EBADF where it gets that far.
+    let rows: [(&str, i64, &[&str], &str, &str); 4] = [
+        ("unshare(CLONE_NEWUSER): seccomp alone", libc::SYS_unshare, &[&user], "succeeds", "EPERM"),
+        ("clone(CLONE_NEWUSER): seccomp alone", libc::SYS_clone, &[&clone], "succeeds", "EPERM"),
+        ("setns: seccomp alone", libc::SYS_setns, &["-1", "0"], "EBADF", "EPERM"),
+        ("clone3: seccomp alone (D9)", libc::SYS_clone3, &[], "EINVAL", "ENOSYS"),
+    ];
+    for (attack, number, arguments, open, stopped) in rows {
+        let (control, jail) = match number {
+            // Both sides of a clone would print their answer.
+            libc::SYS_clone => {
+                let number = number.to_string();
+                let words = [&["syscall", &*number][..], arguments].concat();
+                let run = ground.without(Caller::Root, NEITHER, &[], &words);
+                assert_eq!(run.stdout.matches("\"ok\":true").count(), 2, "{run:?}");
+                (
+                    "succeeds".to_owned(),
+                    said(&ground.without(Caller::Root, CAPABILITIES, &[], &words)),
+                )
+            }
+            _ => call(&ground, number, arguments),
+        };
+        assert_eq!((&*control, &*jail), (open, stopped), "{attack}");
+        let control = match open {
+            "succeeds" => "succeeds without the filter".to_owned(),
+            errno => format!("reaches the kernel without the filter ({errno})"),
+        };
+        sheet.row("D8", attack, control, jail);
+    }
+    assert_eq!(ground.both(&["unshare-user"]), "EPERM");
+}
+
+fn new_mount_calls(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let mut told = Vec::new();
+    // Null and no descriptor: refused by the kernel for what they are.
+    for (name, number) in [
+        ("open_tree", libc::SYS_open_tree),
+        ("move_mount", libc::SYS_move_mount),
+        ("fsopen", libc::SYS_fsopen),
+        ("fsconfig", libc::SYS_fsconfig),
+        ("fsmount", libc::SYS_fsmount),
+        ("fspick", libc::SYS_fspick),
+        ("mount_setattr", libc::SYS_mount_setattr),
+        ("open_tree_attr", 467),
+        ("mount", libc::SYS_mount),
+        ("umount2", libc::SYS_umount2),
+        ("pivot_root", libc::SYS_pivot_root),
+    ] {
+        let (control, jail) = call(&ground, number, &["-1", "0", "-1"]);
+        assert!(!control.contains("EPERM") && !control.contains("ENOSYS"), "{name}: {control}");
+        assert!(
+            jail == "EPERM" || (name == "open_tree_attr" && jail == "ENOSYS"),
+            "{name}: {jail}"
+        );
+        told.push(name);
+    }
+    let attack = "mount, umount2, pivot_root and the eight calls of the new API: seccomp alone";
+    let control = "each reaches the kernel without the filter";
+    sheet.row("D10", attack, control, "EPERM, or ENOSYS for the newest");
+    for number in [500, 547, 600, 4095] {
+        assert_eq!(call(&ground, number, &[]).1, "ENOSYS", "{number}");
+    }
+    let control = "VACUOUS: no kernel has them yet";
+    sheet.row("D10", "numbers that no table has", control, "ENOSYS");
+}
+
+fn compat_entry(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let open = ground.with(Caller::Root, &["security.seccomp=off"], &["compat"]);
+    let control = match &*said(&open) {
+        "succeeds" => "succeeds with `seccomp = \"off\"`".to_owned(),
+        other => format!("VACUOUS: {other}"),
+    };
+    let mut found = Vec::new();
+    for caller in CALLERS {
+        let run = ground.jail(caller, &["compat"]);
+        found.push(match run.status {
+            159 => "killed by SIGSYS".to_owned(),
+            _ => said(&run),
+        });
+    }
+    let stopped = both(&found[0], &found[1]);
+    assert!(["killed by SIGSYS", "EPERM"].contains(&&*stopped), "{stopped}");
+    sheet.row("D11", "a system call by int 0x80", control, stopped);
+}
+
+fn kernel_calls(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let mut refused = Vec::new();
+    let mut vacuous = Vec::new();
+    // With arguments that do nothing, should a call be let through.
+    for (name, number, arguments) in [
+        ("io_uring_setup", libc::SYS_io_uring_setup, &["0", "0"][..]),
+        ("io_uring_enter", libc::SYS_io_uring_enter, &["-1"]),
+        ("io_uring_register", libc::SYS_io_uring_register, &["-1", "99"]),
+        ("bpf", libc::SYS_bpf, &["9999"]),
+        ("perf_event_open", libc::SYS_perf_event_open, &[]),
+        ("userfaultfd", libc::SYS_userfaultfd, &["99"]),
+        ("kexec_load", libc::SYS_kexec_load, &["0", "0", "0", "99"]),
+        ("init_module", libc::SYS_init_module, &[]),
+        ("finit_module", libc::SYS_finit_module, &["-1"]),
+        ("delete_module", libc::SYS_delete_module, &[]),
+        ("swapon", libc::SYS_swapon, &[]),
+        ("swapoff", libc::SYS_swapoff, &[]),
+        ("reboot", libc::SYS_reboot, &[]),
+        ("settimeofday", libc::SYS_settimeofday, &[]),
+        ("quotactl", libc::SYS_quotactl, &["-1"]),
+        ("acct", libc::SYS_acct, &["-1"]),
+    ] {
+        let number = number.to_string();
+        let words = [&["syscall", &*number][..], arguments].concat();
+        let open = said(&ground.without(Caller::Root, NEITHER, &[], &words));
+        if open == "ENOSYS" || open == "EPERM" {
+            vacuous.push(name);
+        } else {
+            refused.push(name);
+        }
+        for caller in CALLERS {
+            let jail = said(&ground.without(caller, CAPABILITIES, &[], &words));
+            let errno = if name.starts_with("io_uring") { "ENOSYS" } else { "EPERM" };
+            assert_eq!(jail, errno, "{name} {caller:?}");
+        }
+    }
+    assert!(refused.contains(&"io_uring_setup") && refused.contains(&"bpf"), "{vacuous:?}");
+    let attack = "io_uring bpf perf_event_open userfaultfd swapon reboot settimeofday quotactl: seccomp alone";
+    sheet.row(
+        "D12",
+        attack,
+        "each reaches the kernel without the filter",
+        "EPERM; io_uring ENOSYS",
+    );
+    let attack = "kexec_load and the calls of modules: seccomp alone";
+    let control = match vacuous.contains(&"kexec_load") || vacuous.contains(&"init_module") {
+        true => "VACUOUS: this kernel has them not",
+        false => "each reaches the kernel without the filter",
+    };
+    sheet.row("D12", attack, control, "EPERM");
+}
+
+fn socket_families(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    for (family, attack) in [
+        (17, "socket(AF_PACKET): seccomp alone"),
+        (38, "socket(AF_ALG): seccomp alone"),
+        (40, "socket(AF_VSOCK): seccomp alone"),
+    ] {
+        // SOCK_RAW for packets, SOCK_SEQPACKET for the other two's sake.
+        let kind = if family == 40 {
+            "1"
+        } else if family == 38 {
+            "5"
+        } else {
+            "3"
+        };
+        let (control, jail) = call(&ground, libc::SYS_socket, &[&family.to_string(), kind]);
+        let control = match &*control {
+            "succeeds" => "succeeds without the filter".to_owned(),
+            other => format!("VACUOUS: {other} on this kernel"),
+        };
+        assert!(["EPERM", "EAFNOSUPPORT"].contains(&&*jail), "{family}: {jail}");
+        sheet.row("D13", attack, control, jail);
+    }
+    for family in [1, 2, 10, 16] {
+        let kind = if family == 16 { "3" } else { "1" };
+        let number = libc::SYS_socket.to_string();
+        for caller in CALLERS {
+            let run = ground.jail(caller, &["syscall", &number, &family.to_string(), kind]);
+            assert_eq!(said(&run), "succeeds", "{family}");
+        }
+    }
 }

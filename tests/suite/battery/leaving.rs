@@ -163,11 +163,23 @@ fn old_root(sheet: &mut Sheet) {
 
 fn handles(sheet: &mut Sheet) {
     let ground = Ground::new("");
-    let control =
-        succeeds("in a plain chroot", &ground.chroot(Caller::Root, &[], &["handle", "/probe"]));
-    let stopped = ground.both(&["handle", "/probe"]);
+    let words = ["handle", "/probe"];
+    let plain = ground.chroot(Caller::Root, &[], &words);
+    let control = succeeds("in a plain chroot", &plain);
+    let open =
+        ground.without(Caller::Root, "LimitCapabilities,SetCapabilities,LoadSeccomp", &[], &words);
+    succeeds("with neither", &open);
+    let capability =
+        CALLERS.map(|caller| said(&ground.with(caller, &["security.seccomp=off"], &words)));
+    let stopped = both(&capability[0], &capability[1]);
     assert_eq!(stopped, "EPERM");
-    sheet.row("A7", "open_by_handle_at, past every root", control, stopped);
+    let attack = "open_by_handle_at, past every root: the missing capability alone";
+    sheet.row("A7", attack, &*control, stopped);
+    let kept = "LimitCapabilities,SetCapabilities";
+    let filter = said(&ground.without(Caller::Root, kept, &[], &words));
+    assert_eq!(filter, "EPERM");
+    sheet.row("A7", "open_by_handle_at, past every root: seccomp alone", control, filter);
+    assert_eq!(ground.both(&words), "EPERM");
 }
 
 /// A block device of the host that its root can open.
@@ -306,7 +318,7 @@ fn set_user_id(sheet: &mut Sheet) {
     let chroot = ["--userspec=1000:1000", &root, "/setuid", "ids"];
     let plain = finish(command(Caller::Root, Path::new("chroot"), &chroot).spawn().unwrap());
     assert_eq!(euid(&plain), 0, "{plain:?}");
-    let open = as_command(Some("nosuid,NoNewPrivileges"), &[]);
+    let open = as_command(Some("nosuid,NoNewPrivileges,LoadSeccomp"), &[]);
     assert_eq!(euid(&open), 0, "{open:?}");
     let control = "euid 0 in a plain chroot, and without both";
     let nosuid = as_command(None, &["security.no-new-privileges=false"]);

@@ -224,8 +224,35 @@ fn terminal_input(sheet: &mut Sheet) {
             jailrun().display()
         )));
         assert_eq!(said(&jail), "EPERM", "{jail:?}");
+        sheet.row("C6", attack, &*control, "EPERM");
+        let filter = answer(&in_terminal(&format!(
+            "{} NewSession {unit} process.tty=false -- /probe {attempt}",
+            crate::support::without().display()
+        )));
+        assert_eq!(said(&filter), "EPERM", "{filter:?}");
+        let open = answer(&in_terminal(&format!(
+            "{} NewSession,LoadSeccomp {unit} process.tty=false -- /probe {attempt}",
+            crate::support::without().display()
+        )));
+        if legacy.trim() == "1" {
+            succeeds("with neither", &open);
+        }
+        let attack = match attempt {
+            "tiocsti" => "TIOCSTI into the caller's terminal: seccomp alone",
+            _ => "TIOCSTI with junk in the upper half: seccomp alone",
+        };
         sheet.row("C6", attack, control, "EPERM");
     }
+    // Only a virtual console knows the request: elsewhere the answer says
+    // whether the filter or the terminal gave it.
+    let line = |program: String| answer(&in_terminal(&format!("{program} -- /probe tioclinux")));
+    let without = crate::support::without().display();
+    let open = line(format!("{without} LoadSeccomp {unit} process.tty=false"));
+    assert_eq!(said(&open), "ENOTTY", "{open:?}");
+    let filter = line(format!("{} up --quiet {unit} --set process.tty=false", jailrun().display()));
+    assert_eq!(said(&filter), "EPERM", "{filter:?}");
+    let control = "VACUOUS: no virtual console here; ENOTTY from the terminal";
+    sheet.row("C6", "TIOCLINUX: seccomp alone", control, "EPERM");
 }
 
 fn inherited_capabilities(sheet: &mut Sheet) {
@@ -324,7 +351,7 @@ fn keyrings(sheet: &mut Sheet) {
     let name = "jailrun-test-canary";
     let unit = ground.bench.unit.to_str().unwrap().to_owned();
     let mut found = Vec::new();
-    let mut control = String::new();
+    let mut alone = [Vec::new(), Vec::new()];
     for caller in CALLERS {
         let with_key = |words: &[&str]| {
             let all = [&["with-key", name], words].concat();
@@ -332,16 +359,25 @@ fn keyrings(sheet: &mut Sheet) {
             finish(command(caller, &probe, &all).spawn().unwrap())
         };
         let without = crate::support::without().to_str().unwrap();
-        let open = with_key(&[without, "NewKeyring", &unit, "--", "/probe", "find-key", name]);
-        control = succeeds("without the step that starts a keyring", &open);
-        let jail = jailrun().to_str().unwrap();
-        found.push(said(&with_key(&[
-            jail, "up", "--quiet", &unit, "--", "/probe", "find-key", name,
-        ])));
+        let find = ["--", "/probe", "find-key", name];
+        let left_out = |parts: &str| with_key(&[&[without, parts, &*unit][..], &find].concat());
+        succeeds("", &left_out("NewKeyring,LoadSeccomp"));
+        alone[0].push(said(&left_out("LoadSeccomp")));
+        alone[1].push(said(&left_out("NewKeyring")));
+        let jail = [&[jailrun().to_str().unwrap(), "up", "--quiet", &*unit][..], &find].concat();
+        found.push(said(&with_key(&jail)));
     }
-    let stopped = both(&found[0], &found[1]);
-    assert_eq!(stopped, "ENOKEY");
-    sheet.row("C12", "a key in the caller's session keyring", control, stopped);
+    let control = "found without the keyring of its own and without the filter";
+    let [keyring, filter] = alone.map(|alone| both(&alone[0], &alone[1]));
+    assert_eq!((&*keyring, &*filter), ("ENOKEY", "EPERM"));
+    assert!(found.iter().all(|found| found == "EPERM"), "{found:?}");
+    sheet.row(
+        "C12",
+        "a key in the caller's session keyring: its own keyring alone",
+        control,
+        keyring,
+    );
+    sheet.row("C12", "a key in the caller's session keyring: seccomp alone", control, filter);
 }
 
 fn set_user_id_jailrun(sheet: &mut Sheet) {
