@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod agreement;
+mod audit;
 mod block_images;
 mod closure;
 mod diagnostics;
