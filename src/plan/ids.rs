@@ -82,6 +82,8 @@ impl<H: Host> Planner<'_, H> {
                 );
                 None
             }
+            // Reported while reading.
+            IdMode::Manual if map.uid.is_empty() || map.gid.is_empty() => None,
             IdMode::Manual if is_root => Some(written(map, MapWriter::Supervisor)),
             IdMode::Manual => {
                 let own = single(MapWriter::Jail);
@@ -106,8 +108,7 @@ impl<H: Host> Planner<'_, H> {
             self.check_helpers(map);
         }
         self.shift = self.shift_of(map, maps.as_ref());
-        // Something to plan with where there is an error.
-        self.maps = Some(maps.unwrap_or_else(|| single(MapWriter::Jail)));
+        self.maps = maps;
     }
 
     /// Takes the jail's range, where it has one of its own.

@@ -391,6 +391,10 @@ pub fn effective(loaded: &Loaded) -> Vec<Effective> {
                 _ => None,
             },
         );
+        // Its being there is a setting of its own: nothing holds without it.
+        if table.name == "idmap" && found.is_none() {
+            continue;
+        }
         let prefix = if table.name.is_empty() { String::new() } else { format!("{}.", table.name) };
         list_keys(&prefix, table.name, found, loaded, &mut list);
     }
