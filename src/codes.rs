@@ -33,6 +33,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0313", "an image or archive that cannot be used"),
     ("E0314", "no subordinate ids for the caller, or not these"),
     ("E0315", "newuidmap or newgidmap cannot be used"),
+    ("E0319", "a sysctl that belongs to no namespace, or to one that is shared"),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),
     ("W0003", "a capability or sharing that undoes part of the isolation"),

@@ -16,6 +16,7 @@ mod process;
 pub(crate) mod root;
 mod stack;
 pub mod step;
+mod sysctl;
 pub mod view;
 
 use std::path::PathBuf;
@@ -232,7 +233,7 @@ impl<'a, H: Host> Planner<'a, H> {
             self.always(Step::BecomeRoot, "the caller is another user in the jail, or none");
         }
         self.always(Step::NewSession, "no way back to the caller's terminal");
-        self.always(Step::NewKeyring, "keyrings are not part of any namespace");
+        self.keyring();
         self.join_namespaces();
         if self.is_private(&self.unit.namespaces.cgroup) {
             self.setting(
@@ -253,6 +254,7 @@ impl<'a, H: Host> Planner<'a, H> {
         if self.unit.network.value == Network::None {
             self.setting(Step::LoopbackUp, &unspan(&self.unit.network), "network.mode");
         }
+        self.sysctls();
         let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
         self.fill_api_filesystems(tree.as_ref());
@@ -274,11 +276,12 @@ impl<'a, H: Host> Planner<'a, H> {
         );
 
         // In the command's own process.
+        let granted = self.bounding();
         self.init_and_terminal();
         self.use_streams();
         self.process_attributes();
         self.rlimits();
-        self.privileges(&user);
+        self.privileges(&user, granted);
         self.command(&user);
 
         if let Some(at) = self.points_at {

@@ -11,16 +11,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
-use crate::names;
 use crate::sys;
 
 /// Splits: `command` goes on in a new process, where it becomes the command or
 /// reports why not; this process stays as the init and never returns.
 ///
-/// `may_trace` tells that the command could trace a process with privileges:
+/// `keep` are the capabilities of the init. `may_trace` tells that the command could trace a process with privileges:
 /// then it starts only when this one has none left.
 pub(super) fn split(
     cx: &mut Context,
+    keep: u64,
     may_trace: bool,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
@@ -28,13 +28,13 @@ pub(super) fn split(
     // gets the caller's mask back just before its execve.
     SigSet::all().thread_set_mask()?;
     if may_trace {
-        return split_in_order(cx, command);
+        return split_in_order(cx, keep, command);
     }
     let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
         Ok(()) => command(cx),
         Err(_) => super::FAILURE,
     })?;
-    let signals = become_init().unwrap_or_else(|_| {
+    let signals = become_init(keep).unwrap_or_else(|_| {
         // Without them the jail could not be ended in order: end it now. The
         // pipe is closed by then, and the supervisor sees the status.
         sys::exit_now(super::FAILURE)
@@ -44,7 +44,11 @@ pub(super) fn split(
 
 /// Splits with a copy of the memory, so that this process can become the init
 /// while the command's waits for it.
-fn split_in_order(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32) -> Applied {
+fn split_in_order(
+    cx: &mut Context,
+    keep: u64,
+    command: &mut dyn FnMut(&mut Context) -> i32,
+) -> Applied {
     let (ready, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     match sys::clone3(0, None)? {
         sys::Cloned::Child => {
@@ -59,7 +63,7 @@ fn split_in_order(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32
             })
         }
         sys::Cloned::Parent(pid, _pidfd) => {
-            let init = become_init();
+            let init = become_init(keep);
             // `hold` is closed by number by then; its destructor must not run.
             std::mem::forget((ready, hold, _pidfd));
             match init {
@@ -70,10 +74,10 @@ fn split_in_order(cx: &mut Context, command: &mut dyn FnMut(&mut Context) -> i32
     }
 }
 
-fn become_init() -> Applied<SignalFd> {
+fn become_init(keep: u64) -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     // Before anything is closed: a command that waits is told by the closing.
-    sys::capset(names::CAP_KILL, names::CAP_KILL, 0)?;
+    sys::capset(keep, keep, 0)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
     let fd = u32::try_from(signals.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
     if fd > 0 {
