@@ -130,7 +130,12 @@ impl Ground {
     /// Fails when the host has changed.
     pub fn assert_host_unchanged(&self) {
         self.bench.assert_nothing_left();
-        assert_eq!(Canaries::of(&self.bench), self.canaries, "the host has changed");
+        let (now, before) = (Canaries::of(&self.bench), &self.canaries);
+        assert_eq!(now.mounts, before.mounts, "the host's mounts");
+        assert_eq!(now.groups, before.groups, "the host's control groups");
+        assert_eq!(now.devices, before.devices, "the host's /dev");
+        assert_eq!(now.links, before.links, "the host's links");
+        assert_eq!(&now, before, "the host has changed");
     }
 }
 
@@ -201,7 +206,7 @@ impl Canaries {
             read(Path::new("/proc/thread-self/mountinfo")).lines().map(str::to_owned).collect();
         mounts.sort();
         // Jails of other tests come and go.
-        let foreign = |name: &str| name.starts_with("jailrun-") && !name.contains(&bench.name);
+        let foreign = |name: &str| name.starts_with("jail") && !name.contains(&bench.name);
         let groups = list("/sys/fs/cgroup")
             .iter()
             .flat_map(|hierarchy| {
