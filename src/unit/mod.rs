@@ -5,7 +5,9 @@
 //! planning. Nothing here knows a system call.
 
 pub mod decode;
+pub mod devices;
 pub mod keys;
+pub mod landlock;
 pub mod limits;
 pub mod mounts;
 pub mod namespaces;
@@ -20,6 +22,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use self::decode::{Findings, Reader, Setting};
+use self::devices::Device;
 use self::limits::Limits;
 use self::mounts::Mount;
 use self::namespaces::{Mode, Namespaces};
@@ -51,6 +54,8 @@ pub struct Unit {
     pub mounts: Vec<Mount>,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[[devices]]`.
+    pub devices: Vec<Device>,
     /// `[network]`.
     pub network: Setting<Network>,
     /// `[security]`.
@@ -254,6 +259,7 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         namespaces: Namespaces::read(&table("namespaces")),
         mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
         limits: Limits::read(&limits, findings),
+        devices: devices::read(tree.get("devices").map(|entry| &entry.node), findings),
         network: table("network").get_or("mode", Network::None),
         security: Security::read(&table("security"), findings),
         process: Process::read(&table("process"), was_meant("process")),
@@ -397,8 +403,8 @@ fn list_keys(
         let entry = found.and_then(|found| found.get(key.name));
         let (value, span) = match entry {
             Some(entry) => (loaded.written(&entry.node), Some(entry.node.span)),
-            // Defaults of a mount's keys say nothing about the jail as a whole.
-            None if key.default.is_empty() || table == "mounts" => continue,
+            // Defaults of an entry's keys say nothing about the jail as a whole.
+            None if key.default.is_empty() || keys::is_repeated(table) => continue,
             // Belongs to one kind of root.
             None if table == "root" && !belongs(key.name, found) => continue,
             None => (default_in_force(table, key, found).to_owned(), None),

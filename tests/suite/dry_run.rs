@@ -544,7 +544,7 @@ fn effective_values_name_their_place() {
         // They belong to a root with memory, or to a packed one.
         let of_memory = ["mode", "upper-size", "ephemeral-size", "strip-components", "offset"];
         let elsewhere = key.table == "root" && of_memory.contains(&key.name);
-        if key.default.is_empty() || key.table == "mounts" || elsewhere {
+        if key.default.is_empty() || jailrun::unit::keys::is_repeated(key.table) || elsewhere {
             continue;
         }
         setting(&format!("{}.{}", key.table, key.name));
