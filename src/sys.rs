@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
+use crate::seccomp::Instruction;
+
 /// Result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
 
@@ -43,6 +45,7 @@ pub mod mount {
     pub const ATTR_NOEXEC: u64 = 0x8;
     pub const ATTR_ATIME: u64 = 0x70;
     pub const ATTR_NOATIME: u64 = 0x10;
+    pub const ATTR_IDMAP: u64 = 0x10_0000;
 }
 
 fn c_path(path: &Path) -> Result<CString> {
@@ -236,6 +239,21 @@ pub fn prctl(option: i32, argument: u64, second: u64) -> Result<i32> {
     Errno::result(unsafe { libc::prctl(option, argument, second, 0_u64, 0_u64) })
 }
 
+/// Loads a filter for system calls, seccomp(2).
+pub fn load_filter(program: &[Instruction]) -> Result<()> {
+    const { assert!(size_of::<Instruction>() == size_of::<libc::sock_filter>()) };
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: an instruction is laid out as `struct sock_filter`; the kernel
+    // reads the program, and copies it before it returns.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0_u64, &raw const program)
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Sets effective, permitted and inheritable capabilities, capset(2).
 pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
@@ -392,6 +410,17 @@ pub fn set_domain_name(name: &str) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// keyctl(2) `KEYCTL_GET_KEYRING_ID`: the session keyring's number.
+pub fn session_keyring() -> Result<i64> {
+    const KEYCTL_GET_KEYRING_ID: libc::c_long = 0;
+    const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+    // SAFETY: no pointer is passed.
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_u64)
+    };
+    Errno::result(result).map(i64::from)
+}
+
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new session keyring.
 pub fn new_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
@@ -536,6 +565,63 @@ pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
         None,
     )
     .map(drop)
+}
+
+/// How many descriptors go into one message, `SCM_MAX_FD` of the kernel.
+const MOST_FDS: usize = 253;
+
+/// Sends descriptors over a unix socket, in as many messages as they take; one
+/// at least, so that the receiver is told in any case.
+pub fn send_fds(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let mut rest = fds;
+    loop {
+        let (now, later) = rest.split_at(rest.len().min(MOST_FDS));
+        let raw: Vec<RawFd> = now.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let byte = [std::io::IoSlice::new(b"g")];
+        sendmsg::<()>(socket.as_raw_fd(), &byte, control, MsgFlags::MSG_NOSIGNAL, None)?;
+        rest = later;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Receives as many descriptors as [`send_fds`] was given; `None` when the
+/// other side is gone.
+pub fn receive_fds(socket: BorrowedFd<'_>, count: usize) -> Result<Option<Vec<OwnedFd>>> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut fds = Vec::with_capacity(count);
+    loop {
+        let mut byte = [0_u8; 1];
+        let mut buffer = [std::io::IoSliceMut::new(&mut byte)];
+        let mut space = if count == 0 { Vec::new() } else { nix::cmsg_space!([RawFd; MOST_FDS]) };
+        let space = (count > 0).then_some(&mut space[..]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut buffer, space, flags) {
+            Err(Errno::EINTR) => continue,
+            message => message?,
+        };
+        if message.bytes == 0 {
+            return Ok(None);
+        }
+        // A descriptor that does not fit into the table is lost without a word.
+        if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err(Errno::EMFILE);
+        }
+        if count > 0 {
+            for message in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(received) = message {
+                    fds.extend(received.into_iter().map(own));
+                }
+            }
+        }
+        if fds.len() >= count {
+            return Ok(Some(fds));
+        }
+    }
 }
 
 /// Takes ownership of a descriptor that was received over a socket.

@@ -6,6 +6,7 @@
 mod apply;
 pub mod devices;
 pub mod error;
+mod ids;
 mod images;
 mod init;
 mod landlock;

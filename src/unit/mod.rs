@@ -6,6 +6,7 @@
 
 pub mod decode;
 pub mod devices;
+pub mod idmap;
 pub mod keys;
 pub mod landlock;
 pub mod limits;
@@ -13,6 +14,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod root;
+pub mod seccomp;
 pub mod sysctl;
 pub mod tree;
 pub mod value;
@@ -23,9 +25,10 @@ use std::path::{Path, PathBuf};
 
 use self::decode::{Findings, Reader, Setting};
 use self::devices::Device;
+use self::idmap::IdMap;
 use self::limits::Limits;
 use self::mounts::Mount;
-use self::namespaces::{Mode, Namespaces};
+use self::namespaces::{Mode, Namespaces, UserMode};
 use self::process::{Lifecycle, Network, Process, Security};
 use self::root::{Root, RootKind};
 use self::tree::{Table, Value};
@@ -50,6 +53,8 @@ pub struct Unit {
     pub root: Root,
     /// `[namespaces]`.
     pub namespaces: Namespaces,
+    /// `[idmap]`.
+    pub idmap: Option<IdMap>,
     /// `[[mounts]]`.
     pub mounts: Vec<Mount>,
     /// `[limits]`.
@@ -257,6 +262,7 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         domainname: read_host_name(&top, "domainname"),
         root: Root::read(&table("root"), (!was_meant("root")).then_some(whole)),
         namespaces: Namespaces::read(&table("namespaces")),
+        idmap: tree.get("idmap").map(|entry| IdMap::read(&table("idmap"), Some(entry.key_span))),
         mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
         limits: Limits::read(&limits, findings),
         devices: devices::read(tree.get("devices").map(|entry| &entry.node), findings),
@@ -265,6 +271,13 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         process: Process::read(&table("process"), was_meant("process")),
         lifecycle: Lifecycle::read(&table("lifecycle")),
     };
+    if let (Some(map), UserMode::Host) = (&unit.idmap, unit.namespaces.user.value) {
+        findings.push(
+            Diagnostic::error("E0105", "`[idmap]` needs a user namespace")
+                .at_maybe(map.at, "maps ids")
+                .context(unit.namespaces.user.span, "shares the host's"),
+        );
+    }
     let _description: Option<Setting<String>> = top.get("description");
     for (key, setting) in [("hostname", &unit.hostname), ("domainname", &unit.domainname)] {
         if let (Some(setting), Mode::Host) = (setting, &unit.namespaces.uts.value) {
@@ -386,6 +399,10 @@ pub fn effective(loaded: &Loaded) -> Vec<Effective> {
                 _ => None,
             },
         );
+        // Its being there is a setting of its own: nothing holds without it.
+        if table.name == "idmap" && found.is_none() {
+            continue;
+        }
         let prefix = if table.name.is_empty() { String::new() } else { format!("{}.", table.name) };
         list_keys(&prefix, table.name, found, loaded, &mut list);
     }
@@ -402,6 +419,10 @@ fn list_keys(
     for key in keys::of(table) {
         let entry = found.and_then(|found| found.get(key.name));
         let (value, span) = match entry {
+            // A table in place of a word has keys of its own.
+            Some(entry) if matches!(entry.node.value, Value::Table(_)) && has_table(table, key) => {
+                continue;
+            }
             Some(entry) => (loaded.written(&entry.node), Some(entry.node.span)),
             // Defaults of an entry's keys say nothing about the jail as a whole.
             None if key.default.is_empty() || keys::is_repeated(table) => continue,
@@ -411,6 +432,13 @@ fn list_keys(
         };
         list.push(Effective { key: format!("{prefix}{}", key.name), value, span });
     }
+}
+
+/// Whether a key may also be written as a table of the manual.
+fn has_table(table: &str, key: &keys::Key) -> bool {
+    keys::TABLES.iter().any(|known| {
+        known.name.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')) == Some(key.name)
+    })
 }
 
 /// Whether a default of `[root]` stands for something in a root of this kind.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
 use super::landlock::Landlock;
+use super::seccomp::Seccomp;
 use super::sysctl::{Sysctl, Sysctls};
 use super::tree::{Node, Value};
 use super::value::{
@@ -94,6 +95,8 @@ pub struct Security {
     pub capabilities: Setting<Capabilities>,
     /// `ambient-capabilities`.
     pub ambient_capabilities: Setting<Capabilities>,
+    /// `seccomp`.
+    pub seccomp: Seccomp,
     /// `masked-paths`.
     pub masked_paths: Setting<PathSet>,
     /// `read-only-paths`.
@@ -264,6 +267,7 @@ impl Security {
             no_new_privileges: reader.get_or("no-new-privileges", true),
             capabilities: reader.get_or("capabilities", Capabilities(0)),
             ambient_capabilities: reader.get_or("ambient-capabilities", Capabilities(0)),
+            seccomp: Seccomp::read(reader),
             masked_paths: reader.get_or("masked-paths", default_paths()),
             read_only_paths: reader.get_or("read-only-paths", default_paths()),
             landlock: Landlock::read(reader.subtable("landlock"), findings),

@@ -38,6 +38,11 @@ fn fixture() -> tempfile::TempDir {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
+    fs::write(
+        directory.path().join("profile.json"),
+        "{\n  \"defaultAction\": \"SCMP_ACT_ERRNO\",\n  \"syscalls\": [{\n    \"names\": [\"read\"],\n    \"action\": \"SCMP_ACT_ALOW\"\n  }]\n}\n",
+    )
+    .unwrap();
     fs::create_dir(directory.path().join("data")).unwrap();
     fs::write(directory.path().join("docker.sock"), "").unwrap();
     let hostile = directory.path().join("hostile");
@@ -151,6 +156,10 @@ golden! {
     what_would_be_created_on_the_host_is_announced: "created", Root, 0;
     binds_that_hand_out_the_host_are_refused: "dangerous", Root, 1;
     binds_that_hand_out_the_host_can_be_allowed: "dangerous-allowed", Root, 0;
+    ranges_of_ids_that_overlap_or_do_not_exist_are_refused: "idmap", Root, 1;
+    a_user_outside_of_the_map_is_refused: "idmap-mode", Root, 1;
+    a_map_without_ranges_or_a_namespace_is_refused: "idmap-missing", Root, 1;
+    trees_that_cannot_be_given_to_the_jails_users_are_refused: "idmap-host", Root, 1;
     limits_that_contradict_each_other_or_the_host_are_refused: "limits", Root, 1;
     users_that_the_jail_does_not_have_are_refused: "users", Root, 1;
     a_misspelt_command_is_told_the_nearest: "command-missing", Root, 1;
@@ -172,6 +181,10 @@ golden! {
     a_layer_with_links_for_directories_is_refused: "overlay-hostile", Root, 1;
     what_a_closure_lacks_is_told_with_who_wants_it: "closure", Root, 1;
     what_cannot_be_copied_into_memory_is_refused: "populate", Root, 1;
+    system_calls_and_actions_that_are_none_are_told: "seccomp", Root, 1;
+    a_filter_that_would_stop_the_launch_is_refused: "seccomp-launch", Root, 1;
+    a_filter_that_stops_the_loader_is_warned_of: "seccomp-loader", Root, 0;
+    a_profile_that_is_none_is_told_where: "seccomp-profile", Root, 1;
 }
 
 /// Codes that no golden file shows, and who produces them.
@@ -180,6 +193,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
     ("E0310", "plan::tests: the kernel at hand has every feature"),
+    ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
+    ("E0315", "idmap: this machine has the helpers"),
     ("W0011", "plan::tests: the kernel at hand has every part of Landlock"),
     ("W0008", "plan::tests: an image that is not in the store"),
     ("W0007", "closure::tests: this machine has what its programs would like"),
