@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{Content, Facts, Place};
+use super::facts::{Content, Facts, Place, READ_FILE, WRITE_FILE};
 use super::weights::{self, Weight};
 use crate::host::Host;
 use crate::names;
@@ -31,6 +31,9 @@ const SYSTEM: &[&str] = &[
     "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt", "/root", "/sbin", "/usr", "/var",
 ];
 
+/// `CAP_MKNOD`.
+const MKNOD: usize = 27;
+
 /// Directories of programs, which everybody may read and most hosts share.
 const PROGRAMS: &[&str] = &["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 
@@ -44,6 +47,7 @@ pub fn find(facts: &Facts, host: &impl Host) -> Vec<Finding> {
     for place in facts.places.iter() {
         findings.place(place);
     }
+    findings.devices();
     findings.home(host);
     findings.kernel(host);
     findings.limits();
@@ -75,14 +79,17 @@ pub fn reads_home(facts: &Facts, host: &impl Host) -> Option<(PathBuf, Origin)> 
         || found.uid == facts.outside()
         || found.mode & 0o005 == 0o005
         || (found.mode & 0o050 == 0o050 && facts.ids.2.contains(&found.gid));
-    readable.then_some((at, place.origin))
+    (readable && facts.leaves(&at, READ_FILE)).then_some((at, place.origin))
 }
 
 /// Directories of the host that the jail can change.
 pub fn writable(facts: &Facts) -> Vec<(&Path, &Place)> {
     let mut list = Vec::new();
     for place in &facts.places {
-        if place.flags.read_only || facts.protected.contains(&place.target) {
+        if place.flags.read_only
+            || facts.protected.contains(&place.target)
+            || !facts.leaves(&place.target, WRITE_FILE)
+        {
             continue;
         }
         let on_top = facts.holder(&place.target).is_some_and(|holder| std::ptr::eq(holder, place));
@@ -137,13 +144,17 @@ impl Findings<'_> {
             !facts.has(namespace) && !facts.joined.iter().any(|(joined, _)| *joined == namespace)
         };
         if shared(Namespace::Net) {
-            self.add(
-                &weights::HOST_NETWORK,
-                "reaches what the host reaches, its services on 127.0.0.1 included",
-                "network.mode",
-                "\"none\"",
-                None,
-            );
+            let (weight, what) = match facts.confines_network() {
+                true => (
+                    &weights::HOST_NETWORK_CONFINED,
+                    "reaches what the host reaches, TCP as far as Landlock lets it",
+                ),
+                false => (
+                    &weights::HOST_NETWORK,
+                    "reaches what the host reaches, its services on 127.0.0.1 included",
+                ),
+            };
+            self.add(weight, what, "network.mode", "\"none\"", None);
         }
         if shared(Namespace::Pid) {
             let (weight, what) = match facts.outside() {
@@ -217,7 +228,11 @@ impl Findings<'_> {
                 if caps & (1 << number) == 0 {
                     continue;
                 }
-                let weight = weights::of_capability(number);
+                let weight = match (number, facts.refuses_devices) {
+                    // The nodes can be made and not opened.
+                    (MKNOD, true) => &weights::SOME_CAPABILITY,
+                    _ => weights::of_capability(number),
+                };
                 let known =
                     names::DANGEROUS_CAPABILITIES.iter().find(|(known, _)| *known == number);
                 match known {
@@ -362,7 +377,11 @@ impl Findings<'_> {
         let is_host = matches!(place.content, Content::Host { .. }) || place.upper.is_some();
         if is_host && !is_root && !place.flags.nodev {
             let what = format!("opens device nodes in {}", place.target.display());
-            self.add(&weights::DEVICES, what, "mounts.nodev", "true", by);
+            let (weight, what) = match facts.refuses_devices {
+                true => (&weights::LISTED_DEVICES, what + ", as far as the controller lets it"),
+                false => (&weights::DEVICES, what),
+            };
+            self.add(weight, what, "mounts.nodev", "true", by);
         }
         if is_host && !is_root && !place.flags.nosuid {
             let what =
@@ -457,6 +476,27 @@ impl Findings<'_> {
                 let what = format!("reads {shown} of the host");
                 self.add(&weights::READABLE_DIRECTORY, what, "mounts.bind", "PATH of less", by);
             }
+        }
+    }
+
+    /// Nodes that the unit lists.
+    fn devices(&mut self) {
+        let facts = self.facts;
+        for (path, number, origin) in &facts.devices {
+            // /dev/mem, /dev/kmem and /dev/port are the machine.
+            let is_memory = !number.block && number.major == 1 && [1, 2, 4].contains(&number.minor);
+            let weight = match number.block || is_memory {
+                true => &weights::DEVICES,
+                false => &weights::LISTED_DEVICES,
+            };
+            let what = format!("uses the device {}", path.display());
+            self.list.push(Finding {
+                weight,
+                what,
+                key: "devices.path",
+                close: format!("no [[devices]] with path = \"{}\"", path.display()),
+                origin: Some(*origin),
+            });
         }
     }
 

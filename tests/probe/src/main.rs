@@ -95,7 +95,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("session-keyring", "", "the number of the session keyring", attempts::session_keyring),
     subcommand("sysctl-write", "", "open kernel.core_pattern for writing, without writing", attempts::sysctl_write),
     subcommand("tiocsti", "", "type one `#` into the terminal on standard input", attempts::tiocsti),
-    subcommand("open", "PATH r|w", "open a file", breakout::open),
+    subcommand("open-file", "PATH r|w", "open a file", breakout::open),
     subcommand("open-at", "FD PATH", "open a file from an inherited directory", breakout::open_at),
     subcommand("handle", "PATH", "open a file by its handle", breakout::handle),
     subcommand("device", "PATH b|c MAJOR MINOR", "make a device node unless it is there, and open it", breakout::device),

@@ -41,10 +41,10 @@ fn settings(sheet: &mut Sheet) {
     ] {
         if !Path::new(path).exists() {
             let reason = format!("VACUOUS: this kernel has no {path}");
-            sheet.row("D1", attack, reason, ground.both(&["open", path, "w"]));
+            sheet.row("D1", attack, reason, ground.both(&["open-file", path, "w"]));
             continue;
         }
-        let words = ["open", path, "w"];
+        let words = ["open-file", path, "w"];
         succeeds("", &ground.chroot(Caller::Root, &["/proc"], &words));
         let open = ground.with(Caller::Root, &["security.read-only-paths=[]"], &words);
         let control = succeeds("without read-only paths", &open);
@@ -123,7 +123,7 @@ fn sysfs(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let file = "/sys/kernel/mm/ksm/run";
     let file = if Path::new(file).exists() { file } else { "/sys/kernel/uevent_seqnum" };
-    let words = ["open", file, "w"];
+    let words = ["open-file", file, "w"];
     let control =
         succeeds("in a chroot with /sys", &ground.chroot(Caller::Root, &["/sys"], &words));
     let stopped = ground.both(&words);
@@ -169,7 +169,7 @@ fn release_agent(sheet: &mut Sheet) {
         return;
     };
     let agent = format!("{first}/release_agent");
-    let words = ["open", &agent, "w"];
+    let words = ["open-file", &agent, "w"];
     let control =
         succeeds("in a chroot with /sys", &ground.chroot(Caller::Root, &["/sys"], &words));
     let mut found = Vec::new();
@@ -182,7 +182,9 @@ fn release_agent(sheet: &mut Sheet) {
             .map(|mount| mount["target"].as_str().unwrap().to_owned())
             .find(|target| target.starts_with("/data") && target.contains("pids"));
         let Some(pids) = pids else { panic!("{mounts}") };
-        found.push(said(&ground.jail(caller, &["open", &format!("{pids}/release_agent"), "w"])));
+        found.push(said(
+            &ground.jail(caller, &["open-file", &format!("{pids}/release_agent"), "w"]),
+        ));
     }
     // The file is at the root of the hierarchy alone, which is not the jail's.
     assert!(
@@ -200,8 +202,11 @@ fn release_agent(sheet: &mut Sheet) {
 fn control_groups(sheet: &mut Sheet) {
     let ground = Ground::new("[[mounts]]\ntarget = \"/data\"\ncgroup = true\n");
     let attack = "its own limit raised, another group joined";
-    let plain =
-        ground.chroot(Caller::Root, &["/sys"], &["open", "/sys/fs/cgroup/pids/cgroup.procs", "w"]);
+    let plain = ground.chroot(
+        Caller::Root,
+        &["/sys"],
+        &["open-file", "/sys/fs/cgroup/pids/cgroup.procs", "w"],
+    );
     let control = match &*said(&plain) {
         "succeeds" => "succeeds in a chroot with /sys".to_owned(),
         other => format!("VACUOUS: {other}, this host has no v1 hierarchy of pids"),
@@ -219,7 +224,8 @@ fn control_groups(sheet: &mut Sheet) {
         assert!(!targets.is_empty(), "{mounts}");
         for target in targets {
             for file in ["cgroup.procs", "pids.max", "memory.limit_in_bytes"] {
-                let run = said(&ground.jail(caller, &["open", &format!("{target}/{file}"), "w"]));
+                let run =
+                    said(&ground.jail(caller, &["open-file", &format!("{target}/{file}"), "w"]));
                 if run != "ENOENT" {
                     found.push(run);
                 }
@@ -266,7 +272,12 @@ fn abstract_sockets(sheet: &mut Sheet) {
     }
     let stopped = ground.both(&words);
     assert_eq!(stopped, "ECONNREFUSED");
-    sheet.row("D14", "an abstract socket of the host: its own network alone", control, stopped);
+    sheet.row("D14", "an abstract socket of the host: its own network alone", &*control, stopped);
+    let scope = ["network.mode=host", "security.landlock.scope=[\"abstract-unix-socket\"]"];
+    let landlock = CALLERS.map(|caller| said(&ground.with(caller, &scope, &words)));
+    let stopped = both(&landlock[0], &landlock[1]);
+    assert_eq!(stopped, "EPERM");
+    sheet.row("D14", "an abstract socket of the host: Landlock alone", control, stopped);
 }
 
 fn propagation(sheet: &mut Sheet) {
@@ -338,15 +349,18 @@ fn devices(sheet: &mut Sheet) {
     let mut absent = Vec::new();
     for (name, major, minor) in NODES {
         let path = format!("/dev/{name}");
-        let words = ["open", &*path, "r"];
+        let words = ["open-file", &*path, "r"];
         match &*said(&ground.chroot(Caller::Root, &["/dev"], &words)) {
             "succeeds" => there.push(name),
             _ => absent.push(name),
         }
         assert_eq!(ground.both(&words), "ENOENT", "{path}");
         let made = ["device", "/node", "c", major, minor];
-        let with = ground.with(Caller::Root, &["security.capabilities=[\"CAP_MKNOD\"]"], &made);
-        assert_eq!(said(&with), "EACCES", "{name} {with:?}");
+        let mknod = "security.capabilities=[\"CAP_MKNOD\"]";
+        let nodev = ground.without(Caller::Root, "LimitDevices", &[mknod], &made);
+        assert_eq!(said(&nodev), "EACCES", "{name} {nodev:?}");
+        let controller = ground.without(Caller::Root, "nodev", &[mknod], &made);
+        assert_eq!(said(&controller), "EPERM", "{name} {controller:?}");
         fs::remove_file(ground.bench.root.join("node")).unwrap();
     }
     assert!(there.contains(&"kmsg") || there.contains(&"fuse"), "{absent:?}");
@@ -356,6 +370,8 @@ fn devices(sheet: &mut Sheet) {
     let control = "opened in a chroot with the host's /dev";
     sheet.row("D19", "kmsg mem kvm fuse tun loop-control: not in /dev", control, "ENOENT");
     sheet.row("D19", "the same made with CAP_MKNOD: nodev alone", control, "EACCES");
+    let attack = "the same made with CAP_MKNOD: the devices controller alone";
+    sheet.row("D19", attack, control, "EPERM");
 }
 
 /// Ended when it goes out of scope.
@@ -393,7 +409,7 @@ fn ipc_and_names(sheet: &mut Sheet) {
     let name = format!("{}-queue", ground.bench.name);
     let shm = format!("/dev/shm/{}", ground.bench.name);
     fs::write(&shm, "").unwrap();
-    let words = ["open", &*shm, "r"];
+    let words = ["open-file", &*shm, "r"];
     let seen = ground.chroot(Caller::Root, &["/dev"], &words);
     let stopped = ground.both(&words);
     fs::remove_file(&shm).unwrap();

@@ -217,11 +217,26 @@ fn made_devices(sheet: &mut Sheet) {
     assert_eq!(said(&capability), "EPERM", "{capability:?}");
     assert_eq!(capability.json()["step"], "mknod");
     sheet.row("A8", "mknod of the host's disk: the missing capability alone", &*control, "EPERM");
-    let nodev = ground.with(Caller::Root, &[MKNOD], &in_root);
+    let neither = ground.without(Caller::Root, "nodev,LimitDevices", &[MKNOD], &in_root);
+    succeeds("with none of the three", &neither);
+    remove();
+    let nodev = ground.without(Caller::Root, "LimitDevices", &[MKNOD], &in_root);
     assert_eq!(said(&nodev), "EACCES", "{nodev:?}");
     assert_eq!(nodev.json()["step"], "open");
     remove();
     sheet.row("A8", "mknod of the host's disk: nodev alone", &*control, "EACCES");
+    let controller = ground.without(Caller::Root, "nodev", &[MKNOD], &in_root);
+    assert_eq!(said(&controller), "EPERM", "{controller:?}");
+    sheet.row("A8", "mknod of the host's disk: the devices controller alone", &*control, "EPERM");
+    let made = command(
+        Caller::Root,
+        Path::new("mknod"),
+        &[ground.bench.root.join("node").to_str().unwrap(), "b", &major, &minor],
+    );
+    assert!({ made }.status().unwrap().success());
+    let there = ground.without(Caller::Root, "nodev", &[MKNOD], &in_root);
+    assert_eq!((said(&there), &there.json()["step"]), ("EPERM".to_owned(), &"open".into()));
+    remove();
     assert_eq!(ground.both(&in_root), "EPERM");
 }
 
@@ -235,7 +250,7 @@ fn devices_of_the_root(sheet: &mut Sheet) {
         .args(["b", &major.to_string(), &minor.to_string()])
         .status();
     assert!(made.unwrap().success());
-    let words = ["open", "/disk", "r"];
+    let words = ["open-file", "/disk", "r"];
     let control = succeeds("in a plain chroot", &ground.chroot(Caller::Root, &[], &words));
     let stopped = ground.both(&words);
     assert_eq!(stopped, "EACCES");
@@ -274,7 +289,7 @@ fn roots_of_processes(sheet: &mut Sheet) {
     for caller in CALLERS {
         let outside = Outside::sleep(caller);
         let cmdline = format!("/proc/{}/cmdline", outside.pid());
-        let words = ["open", &cmdline, "r"];
+        let words = ["open-file", &cmdline, "r"];
         succeeds("", &ground.with(caller, &["namespaces.pid=host"], &words));
         found.push(said(&ground.jail(caller, &words)));
         let root = format!("/proc/{}/root/etc", outside.pid());

@@ -40,10 +40,10 @@ fn own_binary(sheet: &mut Sheet) {
         // Root in a chroot opens the program of a process by its link.
         let outside = Outside::sleep(caller);
         let exe = format!("/proc/{}/exe", outside.pid());
-        succeeds("", &ground.chroot(Caller::Root, &["/proc"], &["open", &exe, "r"]));
-        found.push(said(&ground.jail(caller, &["open", "/proc/1/exe", "r"])));
+        succeeds("", &ground.chroot(Caller::Root, &["/proc"], &["open-file", &exe, "r"]));
+        found.push(said(&ground.jail(caller, &["open-file", "/proc/1/exe", "r"])));
         assert_eq!(
-            said(&ground.jail(caller, &["open", "/proc/1/exe", "w"])),
+            said(&ground.jail(caller, &["open-file", "/proc/1/exe", "w"])),
             found[found.len() - 1]
         );
         for command in ["/self", "/script"] {
@@ -74,11 +74,12 @@ fn init_of_the_jail(sheet: &mut Sheet) {
         found.push(said(&ground.jail(caller, &["syscall", &ptrace, SEIZE, "1"])));
         for file in ["mem", "environ", "cwd", "root", "maps"] {
             let path = format!("/proc/1/{file}");
-            let read = said(&ground.jail(caller, &["open", &path, "r"]));
+            let read = said(&ground.jail(caller, &["open-file", &path, "r"]));
             assert!(["EACCES", "EPERM"].contains(&&*read), "{caller:?} {path}: {read}");
         }
         for fd in 0..8 {
-            let opened = said(&ground.jail(caller, &["open", &format!("/proc/1/fd/{fd}"), "r"]));
+            let opened =
+                said(&ground.jail(caller, &["open-file", &format!("/proc/1/fd/{fd}"), "r"]));
             assert!(["EACCES", "EPERM", "ENOENT"].contains(&&*opened), "{caller:?} {fd}: {opened}");
         }
         let line = ground.jail(caller, &["read", "/proc/1/cmdline"]);
