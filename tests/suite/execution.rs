@@ -761,3 +761,23 @@ fn a_reader_that_stops_reading_does_not_stop_the_timeout() {
     assert_eq!(finish(child).status, 124);
     bench.assert_nothing_left();
 }
+
+#[test]
+fn a_storm_of_forks_without_a_pid_namespace_is_ended_whole() {
+    // Each process leaves one of its kind and ends: what is killed by its
+    // number has gone by then.
+    let bench = Bench::new(
+        "[limits]\npids = 200\n[namespaces]\npid = \"host\"\n\
+         [lifecycle]\ntimeout = \"300ms\"\nstop-grace = \"100ms\"\n\
+         [[mounts]]\ntarget = \"/bin\"\nbind = \"/bin\"\n\
+         [[mounts]]\ntarget = \"/lib\"\nbind = \"/lib\"\n\
+         [[mounts]]\ntarget = \"/lib64\"\nbind = \"/lib64\"\n",
+    );
+    let storm =
+        "trap '' TERM; hop() { hop & exit; }; for i in 1 2 3 4 5 6 7 8 9; do hop & done; sleep 100";
+    for _ in 0..3 {
+        let run = bench.up(Caller::Root, &["--", "/bin/sh", "-c", storm]);
+        assert_eq!(run.status, 124, "{run:?}");
+        bench.assert_nothing_left();
+    }
+}
