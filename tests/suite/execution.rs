@@ -415,9 +415,14 @@ fn a_limit_that_cannot_be_set_is_no_launch() {
     assert!(run.stderr.contains("E0308") && run.stderr.contains("systemd-run --user"), "{run:?}");
     let skip = bench.up(Caller::User, &["--set", "limits.on-missing=skip", "--", "/probe", "true"]);
     assert_eq!((skip.status, skip.stderr.as_str()), (0, ""), "{skip:?}");
+    // Control groups of version 1 have nothing like it.
     let high = bench.up(Caller::Root, &["--set", "limits.memory-high=32M", "--", "/probe", "true"]);
-    assert_eq!(high.status, 125);
-    assert!(high.stderr.contains("memory-high"), "{high:?}");
+    if Path::new("/sys/fs/cgroup/memory").is_dir() {
+        assert_eq!(high.status, 125);
+        assert!(high.stderr.contains("memory-high"), "{high:?}");
+    } else {
+        assert_eq!(high.status, 0, "{high:?}");
+    }
     bench.assert_nothing_left();
 }
 
@@ -672,7 +677,9 @@ fn ignored_signals_of_the_caller_are_not_inherited() {
 #[test]
 fn a_group_of_somebody_else_is_left_alone() {
     let bench = Bench::new("");
-    let group = format!("/sys/fs/cgroup/pids/jailrun-{}", bench.name);
+    let top = Path::new("/sys/fs/cgroup");
+    let top = if top.join("pids").is_dir() { top.join("pids") } else { top.to_owned() };
+    let group = format!("{}/jailrun-{}", top.display(), bench.name);
     fs::create_dir(&group).unwrap();
     let mut sleeper = Command::new("sleep").arg("60").spawn().unwrap();
     fs::write(format!("{group}/cgroup.procs"), sleeper.id().to_string()).unwrap();

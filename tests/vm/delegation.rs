@@ -60,6 +60,8 @@ fn a_user_with_a_delegated_group_has_limits() {
         hog.name
     );
     fs::write(&hog.unit, text).unwrap();
+    // What has been divided among jails takes no process of its own any more.
+    let delegated = Delegated::new("test-delegated-too");
     let killed = delegated.run(&format!("{jailrun} up {} --quiet", hog.unit.display()));
     let text = String::from_utf8_lossy(&killed.stderr);
     assert_eq!(killed.status.code(), Some(137), "{killed:?}");

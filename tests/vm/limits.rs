@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, Caller, command, eventually, finish, jailrun, leftovers};
+use crate::support::{Bench, Caller, command, finish, jailrun, leftovers};
 
 /// A file system on a disk of its own: `tests/vm/init` has mounted it.
 const DISK: &str = "/mnt/disk";
@@ -45,7 +45,7 @@ fn group(bench: &Bench) -> PathBuf {
         let populated = read(&path, "cgroup.events");
         populated.contains("populated 1").then_some(path)
     };
-    eventually("the jail's control group", || found().is_some());
+    patiently("the jail's control group", || found().is_some());
     found().unwrap()
 }
 
@@ -62,6 +62,15 @@ fn numbers(group: &Path, file: &str) -> BTreeMap<String, u64> {
             Some((key.to_owned(), value.parse().ok()?))
         })
         .collect()
+}
+
+/// Waits for what takes an emulated machine its time.
+fn patiently(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !holds() {
+        assert!(Instant::now() < deadline, "did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn stop(bench: &Bench, child: Child) {
@@ -114,7 +123,7 @@ fn memory_is_pushed_back_above_memory_high() {
     );
     let child = start(&bench);
     let group = group(&bench);
-    eventually("the limit is felt", || {
+    patiently("the limit is felt", || {
         numbers(&group, "memory.events").get("high").is_some_and(|times| *times > 0)
     });
     let peak: u64 = read(&group, "memory.peak").trim().parse().unwrap_or(0);
@@ -125,31 +134,36 @@ fn memory_is_pushed_back_above_memory_high() {
 
 #[test]
 fn memory_low_protects_a_jail_from_its_neighbours_reclaim() {
-    // The same file pages in two jails; what is reclaimed below the limit that
-    // both share is taken from the one that is not protected.
+    // As many pages of files in two jails; what is reclaimed from both is taken
+    // from the one that is not protected.
     let script = |name: &str| {
         format!(
-            "dd if=/dev/urandom of={DISK}/{name} bs=1M count=48 status=none; sync; cat {DISK}/{name} >/dev/null; sleep 1000"
+            "dd if=/dev/zero of={DISK}/{name} bs=1M count=24 conv=fsync status=none; sleep 1000"
         )
     };
     let kept = unit("memory = \"128M\"\nmemory-low = \"64M\"\n", &script("kept"));
     let taken = unit("memory = \"128M\"\n", &script("taken"));
     let children = [start(&kept), start(&taken)];
     let groups = [group(&kept), group(&taken)];
+    let held = |group: &Path, key| numbers(group, "memory.stat").get(key).copied().unwrap_or(0);
     for group in &groups {
-        eventually("the pages are there", || {
-            numbers(group, "memory.stat").get("file").is_some_and(|bytes| *bytes > 40 << 20)
+        patiently("the pages are there, and on the disk", || {
+            held(group, "file") >= 24 << 20
+                && held(group, "file_dirty") == 0
+                && held(group, "file_writeback") == 0
         });
     }
     assert_eq!(read(&groups[0], "memory.low").trim(), (64 << 20).to_string());
-    // Reclaim from their parent: from both, but for what is protected.
     let parent = groups[0].parent().unwrap();
     assert_eq!(Some(parent), groups[1].parent());
-    if parent.join("memory.reclaim").exists() {
-        fs::write(parent.join("memory.reclaim"), (36 << 20).to_string()).ok();
-        let left = |group: &Path| numbers(group, "memory.stat")["file"];
-        assert!(left(&groups[0]) > left(&groups[1]), "{} {}", left(&groups[0]), left(&groups[1]));
-    }
+    // It holds more than the two, so that it takes a while, and each time it
+    // may end early with what it could not reclaim.
+    patiently("pages are taken from the one", || {
+        fs::write(parent.join("memory.reclaim"), (8 << 20).to_string()).ok();
+        held(&groups[1], "file") < 8 << 20
+    });
+    let kept_left = held(&groups[0], "file");
+    assert!(kept_left >= 23 << 20, "{kept_left}");
     for (bench, child) in [&kept, &taken].into_iter().zip(children) {
         stop(bench, child);
     }
@@ -163,7 +177,7 @@ fn a_fork_bomb_is_stopped() {
     let bench = unit("pids = 24\n", "(while :; do sleep 1000 & done) 2>/dev/null; sleep 1000");
     let child = start(&bench);
     let group = group(&bench);
-    eventually("forks are refused", || {
+    patiently("forks are refused", || {
         numbers(&group, "pids.events").get("max").is_some_and(|times| *times > 0)
     });
     let now: u64 = read(&group, "pids.current").trim().parse().unwrap();
@@ -178,7 +192,7 @@ fn cpu_time_is_the_quota_within_5_percent() {
     let child = start(&bench);
     let group = group(&bench);
     let begin = numbers(&group, "cpu.stat");
-    eventually("a hundred periods in which the quota was used up", || {
+    patiently("a hundred periods in which the quota was used up", || {
         let now = numbers(&group, "cpu.stat");
         now["nr_throttled"] - begin["nr_throttled"] >= 60
     });
@@ -203,9 +217,9 @@ fn cpu_weights_share_one_cpu() {
     let groups = [group(&light), group(&heavy)];
     let usage = || groups.each_ref().map(|group| numbers(group, "cpu.stat")["usage_usec"]);
     // Both are at it before anything is counted.
-    eventually("both run", || usage().iter().all(|used| *used > 200_000));
+    patiently("both run", || usage().iter().all(|used| *used > 200_000));
     let begin = usage();
-    eventually("two seconds of CPU time", || {
+    patiently("two seconds of CPU time", || {
         usage().iter().zip(begin).map(|(now, then)| now - then).sum::<u64>() > 2_000_000
     });
     let end = usage();
@@ -339,7 +353,7 @@ fn a_killed_supervisor_leaves_nothing_behind_for_long() {
     let group = group(&bench);
     child.kill().unwrap();
     child.wait().unwrap();
-    eventually("the jail has gone with its supervisor", || {
+    patiently("the jail has gone with its supervisor", || {
         !read(&group, "cgroup.events").contains("populated 1")
     });
     let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());

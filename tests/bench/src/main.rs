@@ -21,6 +21,7 @@
 
 mod cases;
 mod contender;
+mod crowds;
 mod error;
 mod interrupt;
 mod jail;
