@@ -18,9 +18,9 @@ pub(crate) const PAUSE: &str = "/pause";
 /// The most binds a case makes, and how many mount points the root has for them.
 pub(crate) const MOST_BINDS: usize = 1000;
 
-/// The directories of the jail's root: the mount points of the API file systems, and where the
-/// binds go.
-const DIRECTORIES: [&str; 6] = ["proc", "sys", "dev", "tmp", "run", "binds"];
+/// The directories of the jail's root: the mount points of the API file systems, one without which
+/// systemd-nspawn takes it for no root, and where the binds go.
+const DIRECTORIES: [&str; 7] = ["proc", "sys", "dev", "tmp", "run", "usr", "binds"];
 
 /// The temporary directory, removed with everything in it when dropped.
 pub(crate) struct Stage {
