@@ -45,6 +45,7 @@ pub mod mount {
     pub const ATTR_NOEXEC: u64 = 0x8;
     pub const ATTR_ATIME: u64 = 0x70;
     pub const ATTR_NOATIME: u64 = 0x10;
+    pub const ATTR_IDMAP: u64 = 0x10_0000;
 }
 
 fn c_path(path: &Path) -> Result<CString> {
@@ -352,6 +353,56 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// A zeroed `bpf_attr`, longer than any kernel's: where the tail is zero, its
+/// length does not matter.
+type BpfAttr = [u64; 32];
+
+fn bpf(command: libc::c_long, attr: &BpfAttr) -> Result<libc::c_long> {
+    // SAFETY: the attribute outlives the call, and so do, by the two callers,
+    // the buffers that it points to.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_ptr(), size_of::<BpfAttr>()) };
+    Errno::result(result)
+}
+
+/// bpf(2) `BPF_PROG_LOAD` of a program that decides on devices.
+pub fn load_device_program(program: &[u64]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u64 = 15;
+    let mut attr: BpfAttr = [0; 32];
+    attr[0] = BPF_PROG_TYPE_CGROUP_DEVICE | (program.len() as u64) << 32;
+    attr[1] = program.as_ptr() as u64;
+    attr[2] = c"MIT".as_ptr() as u64;
+    owned(bpf(BPF_PROG_LOAD, &attr)?)
+}
+
+/// bpf(2) `BPF_PROG_ATTACH` to a v2 group, beside the programs of others.
+pub fn attach_device_program(program: BorrowedFd<'_>, group: BorrowedFd<'_>) -> Result<()> {
+    const BPF_PROG_ATTACH: libc::c_long = 8;
+    const BPF_CGROUP_DEVICE: u64 = 6;
+    const BPF_F_ALLOW_MULTI: u64 = 2;
+    let number = |fd: BorrowedFd<'_>| u64::from(fd.as_raw_fd().cast_unsigned());
+    let mut attr: BpfAttr = [0; 32];
+    attr[0] = number(group) | number(program) << 32;
+    attr[1] = BPF_CGROUP_DEVICE | BPF_F_ALLOW_MULTI << 32;
+    bpf(BPF_PROG_ATTACH, &attr).map(drop)
+}
+
+/// Version of Landlock's interface, landlock_create_ruleset(2).
+pub fn landlock_abi() -> Result<u32> {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag there is neither a structure nor a length.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u64>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(Errno::result(version)?).map_err(|_| Errno::ERANGE)
+}
+
 /// setdomainname(2).
 pub fn set_domain_name(name: &str) -> Result<()> {
     // SAFETY: pointer and length describe the string.
@@ -514,6 +565,63 @@ pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
         None,
     )
     .map(drop)
+}
+
+/// How many descriptors go into one message, `SCM_MAX_FD` of the kernel.
+const MOST_FDS: usize = 253;
+
+/// Sends descriptors over a unix socket, in as many messages as they take; one
+/// at least, so that the receiver is told in any case.
+pub fn send_fds(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let mut rest = fds;
+    loop {
+        let (now, later) = rest.split_at(rest.len().min(MOST_FDS));
+        let raw: Vec<RawFd> = now.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let byte = [std::io::IoSlice::new(b"g")];
+        sendmsg::<()>(socket.as_raw_fd(), &byte, control, MsgFlags::MSG_NOSIGNAL, None)?;
+        rest = later;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Receives as many descriptors as [`send_fds`] was given; `None` when the
+/// other side is gone.
+pub fn receive_fds(socket: BorrowedFd<'_>, count: usize) -> Result<Option<Vec<OwnedFd>>> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut fds = Vec::with_capacity(count);
+    loop {
+        let mut byte = [0_u8; 1];
+        let mut buffer = [std::io::IoSliceMut::new(&mut byte)];
+        let mut space = if count == 0 { Vec::new() } else { nix::cmsg_space!([RawFd; MOST_FDS]) };
+        let space = (count > 0).then_some(&mut space[..]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut buffer, space, flags) {
+            Err(Errno::EINTR) => continue,
+            message => message?,
+        };
+        if message.bytes == 0 {
+            return Ok(None);
+        }
+        // A descriptor that does not fit into the table is lost without a word.
+        if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err(Errno::EMFILE);
+        }
+        if count > 0 {
+            for message in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(received) = message {
+                    fds.extend(received.into_iter().map(own));
+                }
+            }
+        }
+        if fds.len() >= count {
+            return Ok(Some(fds));
+        }
+    }
 }
 
 /// Takes ownership of a descriptor that was received over a socket.

@@ -8,8 +8,11 @@
 pub mod cgroup;
 mod closure;
 pub mod describe;
+pub(crate) mod devices;
 mod files;
+mod ids;
 mod image;
+mod landlock;
 pub(crate) mod mounts;
 mod process;
 pub(crate) mod root;
@@ -22,7 +25,7 @@ pub mod view;
 use std::path::PathBuf;
 
 use self::cgroup::LeftOut;
-use self::step::{ExpectedMount, Origin, Planned, Step};
+use self::step::{ExpectedMount, HostTree, IdMaps, MapWriter, Origin, Planned, Step};
 use self::view::View;
 use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
@@ -111,6 +114,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         planner.check_kernel();
         planner.check_layers(&steps);
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
+            planner.check_landlock();
             planner.check_command();
         }
     }
@@ -131,6 +135,16 @@ struct Planner<'a, H> {
     host: &'a H,
     /// Whether the jail has a user namespace of its own.
     private_user: bool,
+    /// Its id map.
+    maps: Option<IdMaps>,
+    /// Which range of ids is the jail's own.
+    slot: Option<u32>,
+    /// How the files of the root come to belong to the jail's users.
+    shift: ids::Shift,
+    /// Whether the host's trees are opened from outside of the jail.
+    opens_trees: bool,
+    /// Those trees.
+    trees: Vec<HostTree>,
     /// The image or archive that is the root.
     packed: Option<image::Packed>,
     findings: Vec<Diagnostic>,
@@ -150,13 +164,17 @@ struct Planner<'a, H> {
     kernel_mounts: Vec<(&'static str, PathBuf)>,
     view: View,
     expected: Vec<ExpectedMount>,
+    /// Devices of the unit.
+    devices: Vec<devices::Found>,
+    /// The step that closes all others, where they are needed to mount.
+    limit_devices_late: Option<Planned>,
 }
 
 impl<'a, H: Host> Planner<'a, H> {
     fn new(unit: &'a Unit, host: &'a H) -> Self {
         let (uid, _) = host.ids();
         let private_user = match unit.namespaces.user.value {
-            UserMode::Auto => uid != 0,
+            UserMode::Auto => uid != 0 || unit.idmap.is_some(),
             UserMode::Private => true,
             UserMode::Host => false,
         };
@@ -164,6 +182,11 @@ impl<'a, H: Host> Planner<'a, H> {
             unit,
             host,
             private_user,
+            maps: None,
+            slot: None,
+            shift: ids::Shift::default(),
+            opens_trees: false,
+            trees: Vec::new(),
             packed: None,
             findings: Vec::new(),
             left_out: Vec::new(),
@@ -179,6 +202,8 @@ impl<'a, H: Host> Planner<'a, H> {
                 false => Marks::Trusted,
             }),
             expected: Vec::new(),
+            devices: Vec::new(),
+            limit_devices_late: None,
         }
     }
 
@@ -188,6 +213,8 @@ impl<'a, H: Host> Planner<'a, H> {
     /// privileges go last, each after the last step that needs it.
     fn steps(&mut self) -> Vec<Planned> {
         self.check_privilege();
+        self.id_maps();
+        self.find_devices();
         let groups = self.groups();
         let tree = self.tree();
         let user = self.user(tree.as_ref());
@@ -201,6 +228,7 @@ impl<'a, H: Host> Planner<'a, H> {
         );
         let journal = state.join(format!("{}.json", self.unit.name.value));
         self.setting(Step::Journal { path: journal }, &self.unit.name.clone().map(drop), "name");
+        self.claim_ids(&state);
         if let Some(tree) = &tree {
             self.prepare_tree(tree);
         }
@@ -212,6 +240,9 @@ impl<'a, H: Host> Planner<'a, H> {
 
         // In the jail's first process.
         self.steps.extend(groups.join);
+        if self.maps.as_ref().is_some_and(|maps| maps.writer != MapWriter::Jail) {
+            self.always(Step::BecomeRoot, "the caller is another user in the jail, or none");
+        }
         self.always(Step::NewSession, "no way back to the caller's terminal");
         self.keyring();
         self.join_namespaces();
@@ -238,10 +269,12 @@ impl<'a, H: Host> Planner<'a, H> {
         let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
         self.fill_api_filesystems(tree.as_ref());
+        self.device_nodes();
         self.mounts(&state);
         self.security_paths();
         self.say_created();
         self.finish_root(tree.as_ref());
+        self.steps.extend(self.limit_devices_late.take());
         let switch = &self.unit.root.switch;
         let step = match switch.value {
             Switch::Pivot => Step::Pivot { at },
@@ -262,6 +295,7 @@ impl<'a, H: Host> Planner<'a, H> {
         self.process_attributes();
         self.rlimits();
         self.privileges(&user, granted);
+        self.landlock();
         self.command(&user);
 
         if let Some(at) = self.points_at {

@@ -13,6 +13,7 @@ pub use crate::image::oci::Key;
 pub use crate::image::source::Source;
 pub use crate::seccomp::Filter;
 pub use crate::tree::Owners;
+pub use crate::unit::idmap::IdRange;
 pub use crate::unit::mounts::MountFlags;
 pub use crate::unit::namespaces::TimeOffsets;
 pub use crate::unit::root::Propagation;
@@ -124,13 +125,79 @@ pub struct ExpectedMount {
     pub recursive: bool,
 }
 
-/// The only user that an unprivileged caller can map.
+/// Users and groups of a user namespace, user_namespaces(7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMaps {
+    /// User ids, range by range.
+    pub uid: Vec<IdRange>,
+    /// Group ids, range by range.
+    pub gid: Vec<IdRange>,
+    /// Who tells the kernel.
+    pub writer: MapWriter,
+}
+
+/// Who writes an id map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootMap {
-    /// The caller's uid, which becomes 0 inside.
-    pub uid: u32,
-    /// The caller's gid, which becomes 0 inside.
-    pub gid: u32,
+pub enum MapWriter {
+    /// The jail's first process, which may map its own ids and no other, and
+    /// has to give up setgroups(2) for it.
+    Jail,
+    /// jailrun outside, with the privileges of root.
+    Supervisor,
+    /// newuidmap(1) and newgidmap(1), for an ordinary user.
+    Helpers,
+}
+
+impl IdMaps {
+    /// The host's user behind one of the jail.
+    pub fn uid_outside(&self, uid: u32) -> Option<u32> {
+        self.uid.iter().find_map(|range| range.outside_of(uid))
+    }
+
+    /// The host's group behind one of the jail.
+    pub fn gid_outside(&self, gid: u32) -> Option<u32> {
+        self.gid.iter().find_map(|range| range.outside_of(gid))
+    }
+
+    /// Whether root is all there is.
+    pub fn is_single(&self) -> bool {
+        let is_single = |ranges: &[IdRange]| matches!(ranges, [range] if range.count == 1);
+        is_single(&self.uid) && is_single(&self.gid)
+    }
+
+    /// Whether the jail's processes may choose their further groups.
+    pub fn may_set_groups(&self) -> bool {
+        self.writer != MapWriter::Jail
+    }
+}
+
+/// A part of the host's tree that is opened from outside of the jail, whose
+/// first process is another user and may not get there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTree {
+    /// What.
+    pub source: TreeSource,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// Whether its ids are the jail's own ones, mount_setattr(2)
+    /// `MOUNT_ATTR_IDMAP`.
+    pub mapped: bool,
+    /// Whether mounts that the host makes there later arrive in the jail.
+    pub slave: bool,
+}
+
+/// What a tree of the host is opened from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeSource {
+    /// A file or directory, without links.
+    Path(PathBuf),
+    /// The file system of a loop device.
+    Loop {
+        /// Which of the devices, from 0.
+        number: usize,
+        /// Its type.
+        filesystem: Filesystem,
+    },
 }
 
 /// One option of a file system, as fsconfig(2) takes it.
@@ -199,6 +266,71 @@ impl Overlay {
     }
 }
 
+/// What Landlock handles everywhere, and grants in places; landlock(7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Landlock {
+    /// Rights on files that are handled, `LANDLOCK_ACCESS_FS_*`.
+    pub paths: u64,
+    /// Paths inside the jail with the rights granted below them.
+    pub below: Vec<(PathBuf, u64)>,
+    /// Rights on ports that are handled, `LANDLOCK_ACCESS_NET_*`.
+    pub ports: u64,
+    /// Ports with the rights granted.
+    pub open: Vec<(u16, u64)>,
+    /// What reaches no further than the restricted processes,
+    /// `LANDLOCK_SCOPE_*`.
+    pub scope: u64,
+}
+
+/// A device node's kind and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// A block device, not a character device.
+    pub block: bool,
+    /// Its driver.
+    pub major: u32,
+    /// Which of the driver's.
+    pub minor: u32,
+}
+
+impl std::fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.block { 'b' } else { 'c' };
+        write!(f, "{kind} {}:{}", self.major, self.minor)
+    }
+}
+
+/// What the processes of a group may do with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// A block device, not a character device.
+    pub block: bool,
+    /// Its driver.
+    pub major: u32,
+    /// Which of the driver's; `None` for all.
+    pub minor: Option<u32>,
+    /// Opening it for reading.
+    pub read: bool,
+    /// Opening it for writing.
+    pub write: bool,
+    /// Making its node.
+    pub mknod: bool,
+}
+
+/// As `devices.allow` takes it.
+impl std::fmt::Display for DeviceRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.block { 'b' } else { 'c' };
+        write!(f, "{kind} {}:", self.major)?;
+        match self.minor {
+            Some(minor) => write!(f, "{minor} ")?,
+            None => write!(f, "* ")?,
+        }
+        let letters = [(self.read, "r"), (self.write, "w"), (self.mknod, "m")];
+        letters.into_iter().filter(|(set, _)| *set).try_for_each(|(_, letter)| f.write_str(letter))
+    }
+}
+
 /// Other end of a standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -225,6 +357,13 @@ pub enum Step {
     Journal {
         /// The file.
         path: PathBuf,
+    },
+    /// Takes the lock of a range of ids, which no other jail of root uses then.
+    ClaimIds {
+        /// The file.
+        path: PathBuf,
+        /// The jail's name, which is written into it.
+        name: String,
     },
     /// Makes a mount point that the root directory lacks, on the host.
     MakeHostNode {
@@ -292,6 +431,15 @@ pub enum Step {
         /// Words that one line of the file must hold afterwards.
         expect: String,
     },
+    /// Refuses every device to the processes of a group.
+    LimitDevices {
+        /// The group's directory.
+        directory: PathBuf,
+        /// Whether the group is one of v2: there a program decides.
+        is_v2: bool,
+        /// What is allowed all the same.
+        rules: Vec<DeviceRule>,
+    },
     /// Moves jailrun itself into a v2 group.
     MoveSupervisor {
         /// The group's directory.
@@ -332,8 +480,10 @@ pub enum Step {
     Enter {
         /// The new ones; always with the mount namespace.
         namespaces: Vec<Namespace>,
-        /// Id map, written in a private user namespace.
-        map: Option<RootMap>,
+        /// Id map of a private user namespace.
+        map: Option<IdMaps>,
+        /// What of the host is opened for the jail.
+        trees: Vec<HostTree>,
         /// The v2 group it is born in.
         cgroup: Option<PathBuf>,
         /// Clocks of a private time namespace.
@@ -341,6 +491,17 @@ pub enum Step {
     },
 
     // In the jail's first process.
+    /// Becomes root of the jail's user namespace, without further groups.
+    BecomeRoot,
+    /// Attaches a tree that was opened from outside.
+    AttachTree {
+        /// Which of `Enter`'s, from 0.
+        tree: usize,
+        /// Where.
+        on: Spot,
+        /// Its flags, with all mounts below.
+        flags: MountFlags,
+    },
     /// Joins a v1 control group.
     JoinCgroup {
         /// Its directory.
@@ -398,6 +559,8 @@ pub enum Step {
     CopyTree {
         /// The directory.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Whether owners are kept.
         owners: Owners,
     },
@@ -405,6 +568,8 @@ pub enum Step {
     UnpackTree {
         /// The archive: plain, gzip or zstd.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Whether owners are kept.
         owners: Owners,
     },
@@ -465,6 +630,8 @@ pub enum Step {
     AttachRoot {
         /// The tree.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Where.
         at: PathBuf,
         /// Its flags, with all mounts below.
@@ -512,6 +679,8 @@ pub enum Step {
     Bind {
         /// The host's path, without links.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Mount point inside the jail, without links.
         target: PathBuf,
         /// With the mounts below the source.
@@ -525,6 +694,16 @@ pub enum Step {
     BindDevices {
         /// Their names.
         names: Vec<&'static str>,
+    },
+    /// Binds a device node of the host, read-only so that nobody changes its
+    /// mode; writes to the device are not writes to its node.
+    BindDevice {
+        /// The host's node, without links.
+        source: PathBuf,
+        /// Mount point inside the jail, without links.
+        target: PathBuf,
+        /// The device that the node must be.
+        number: DeviceNumber,
     },
     /// Hides a path.
     Mask {
@@ -639,6 +818,8 @@ pub enum Step {
     },
     /// Rules out gaining privileges.
     NoNewPrivileges,
+    /// Restricts what the process, and all it starts, can reach.
+    Landlock(Landlock),
     /// Closes every descriptor above 2.
     CloseFds {
         /// Except these.
@@ -667,6 +848,7 @@ impl Step {
         match self {
             Self::CreateCgroup { directory } => Some(Undo::RemoveCgroup(directory.clone())),
             Self::Journal { path } => Some(Undo::RemoveJournal(path.clone())),
+            Self::ClaimIds { path, .. } => Some(Undo::RemoveClaim(path.clone())),
             Self::MakeStateDirectory { path } => Some(Undo::RemoveStateDirectory(path.clone())),
             // Only after a failed launch: once a jail has run, another one may
             // have mounted on the same path, which removing it would unmount.
@@ -676,7 +858,7 @@ impl Step {
             // The controllers stay handed out: other groups may use them.
             Self::EnableControllers { .. } => None,
             // Undone by writing the group's own end.
-            Self::SetLimit { .. } | Self::KillOnOom { .. } => None,
+            Self::SetLimit { .. } | Self::LimitDevices { .. } | Self::KillOnOom { .. } => None,
             // The group it came from may hand out controllers by then.
             Self::MoveSupervisor { .. } => None,
             // The supervisor's own, gone with its process.
@@ -692,6 +874,8 @@ impl Step {
             // process when the last process is gone.
             Self::Enter { .. }
             | Self::ClearGroups
+            | Self::BecomeRoot
+            | Self::AttachTree { .. }
             | Self::JoinCgroup { .. }
             | Self::NewSession
             | Self::NewKeyring
@@ -719,6 +903,7 @@ impl Step {
             | Self::Mount { .. }
             | Self::Bind { .. }
             | Self::BindDevices { .. }
+            | Self::BindDevice { .. }
             | Self::Mask { .. }
             | Self::ProtectPath { .. }
             | Self::SetPropagation { .. }
@@ -741,6 +926,7 @@ impl Step {
             | Self::SetCapabilities { .. }
             | Self::ChangeDirectory { .. }
             | Self::NoNewPrivileges
+            | Self::Landlock(_)
             | Self::CloseFds { .. }
             | Self::LoadSeccomp { .. }
             | Self::Exec { .. } => None,
@@ -757,6 +943,8 @@ pub enum Undo {
     RemoveCgroup(PathBuf),
     /// Removes the journal, which also gives up the name.
     RemoveJournal(PathBuf),
+    /// Removes the file that claims a range of ids.
+    RemoveClaim(PathBuf),
     /// Removes the state directory when no other jail is in it.
     RemoveStateDirectory(PathBuf),
     /// Removes a mount point that a failed launch has made.

@@ -35,6 +35,11 @@ pub fn of(table: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
     KEYS.iter().filter(move |key| key.table == table)
 }
 
+/// Whether a table is written `[[name]]`.
+pub fn is_repeated(table: &str) -> bool {
+    TABLES.iter().any(|known| known.name == table && known.repeated)
+}
+
 /// The key of that table and name.
 pub fn find(table: &str, name: &str) -> Option<&'static Key> {
     of(table).find(|key| key.name == name)
@@ -65,6 +70,10 @@ pub const TABLES: &[TableKey] = &[
         "namespaces",
         "What the jail has for itself. The mount namespace is always private; the network namespace belongs to `[network]`.",
     ),
+    table(
+        "idmap",
+        "Which users and groups of the host those of the jail are, in a user namespace of its own, which the jail gets when this table is there. Without it, root inside is the only user of an ordinary user's jail, and is the caller outside; root's jails share the host's users.",
+    ),
     TableKey {
         name: "mounts",
         repeated: true,
@@ -76,11 +85,20 @@ pub const TABLES: &[TableKey] = &[
     ),
     table("limits.blkio", "How much of block devices the jail may use."),
     table("limits.rlimits", "Limits of each process, see getrlimit(2)."),
+    TableKey {
+        name: "devices",
+        repeated: true,
+        doc: "Device nodes of the host that the jail has besides null zero full random urandom tty. They are bound read-only: nobody inside changes their mode. All others are refused by the devices controller where the jail could otherwise make or open one: with CAP_MKNOD or CAP_SYS_ADMIN, a mount with `nodev = false`, devices listed here, `switch = \"chroot\"` or a shared pid namespace. `--dry-run` says whether it is put up. An ordinary user cannot set it: their jail opens of the nodes what the caller may.",
+    },
     table("network", "What the jail can reach."),
     table("security", "What the processes of the jail may do."),
     table(
         "security.seccomp",
         "A filter for system calls, put together. Without `default-action` and `profile` the lists change the default filter. A name outweighs a set; in doubt what is stricter holds: `kill`, `deny`, `log`, `allow`.",
+    ),
+    table(
+        "security.landlock",
+        "What the command and all it starts can reach of what they see; landlock(7). A key that is absent restricts nothing, one that is an empty list allows nothing. Paths are those of the jail, and what lies below them; the command's own files must be among them, with its interpreter and libraries. Files can be moved between directories that are writable, and to no place where more may be done with them.",
     ),
     table("process", "The command and its surroundings."),
     table("lifecycle", "When and how the jail ends."),
@@ -329,6 +347,48 @@ pub const KEYS: &[Key] = &[
     ),
     key("mounts", "target", "path", "", "Where, inside the jail: absolute, without `..`."),
     key(
+        "idmap",
+        "mode",
+        "\"auto\", \"identity\", \"root\" or \"manual\"",
+        "\"auto\"",
+        "\"auto\": ids that nobody else has. For root, a range for each name of a jail, from 1879048192 on and outside of those in /etc/subuid and /etc/subgid; for an ordinary user, root inside is the caller, and what follows are the caller's ranges in these files, by newuidmap(1). \"identity\": the same numbers, for root. \"root\": root alone, who is the caller. \"manual\": as `uid` and `gid` say.",
+    ),
+    key(
+        "idmap",
+        "base",
+        "number",
+        "",
+        "With \"auto\": the first id of the host. For an ordinary user, of the ids behind root's.",
+    ),
+    key(
+        "idmap",
+        "count",
+        "number",
+        "65536",
+        "With \"auto\" and \"identity\": how many ids there are inside, from 0 on. An ordinary user who does not say it gets as many as the ranges hold.",
+    ),
+    key(
+        "idmap",
+        "uid",
+        "list of { inside, outside, count }",
+        "",
+        "With \"manual\": user ids, range by range: the first inside, the first of the host, how many. One of them has 0 inside.",
+    ),
+    key(
+        "idmap",
+        "gid",
+        "list of { inside, outside, count }",
+        "",
+        "With \"manual\": group ids, in the same way.",
+    ),
+    key(
+        "idmap",
+        "ownership",
+        "\"auto\", \"map\", \"chown\" or \"off\"",
+        "\"auto\"",
+        "How the files of the root come to belong to the jail's users of the same numbers. \"map\": by mounts with mapped ids, which change nothing on disk and need root and a file system that can do it. \"chown\": by new owners on disk, once, for a directory as the root. \"off\": not at all; ids without a place in the map show as 65534. \"auto\" is \"map\" for root where the numbers differ, and otherwise \"off\"; the host's own tree is left as it is.",
+    ),
+    key(
         "mounts",
         "bind",
         "path",
@@ -396,6 +456,13 @@ pub const KEYS: &[Key] = &[
         "\"private\", \"slave\", \"shared\" or \"unbindable\"",
         "\"private\"",
         "Propagation type of the mount.",
+    ),
+    key(
+        "mounts",
+        "idmap",
+        "boolean",
+        "false",
+        "With `bind`: what belongs to an id of the host belongs to the same number inside, in both directions. Needs root, and `[idmap]`.",
     ),
     key(
         "mounts",
@@ -517,6 +584,16 @@ pub const KEYS: &[Key] = &[
     ),
     key("limits.rlimits", "sigpending", RLIMIT, "", "Queued signals."),
     key("limits.rlimits", "stack", RLIMIT, "", "Stack, bytes."),
+    key("devices", "path", "path", "", "Where, inside the jail."),
+    key(
+        "devices",
+        "access",
+        "\"r\", \"w\" or \"rw\"",
+        "\"rw\"",
+        "What may be done with it, besides what its mode allows. Less than \"rw\" needs the controller.",
+    ),
+    key("devices", "host-path", "path", "", "The host's node. Without it, the same path."),
+    key("devices", "optional", "boolean", "false", "Left out where the host does not have it."),
     key(
         "network",
         "mode",
@@ -610,6 +687,43 @@ pub const KEYS: &[Key] = &[
         "boolean",
         "false",
         "Accepts binds that hand out the host: `/`, `/proc`, `/sys`, `/dev`, `/run`, a container engine's socket, jailrun's own state.",
+    ),
+    key(
+        "security.landlock",
+        "read",
+        "paths",
+        "",
+        "Where files can be read and directories listed.",
+    ),
+    key(
+        "security.landlock",
+        "write",
+        "paths",
+        "",
+        "Where files can be written, truncated, made, removed and moved, and devices be given commands. `/dev` is usually among them.",
+    ),
+    key(
+        "security.landlock",
+        "execute",
+        "paths",
+        "",
+        "Where programs can be executed, and read for it. A loader that is given a program as its argument only reads it.",
+    ),
+    key("security.landlock", "bind-tcp", "ports", "", "TCP ports that can be listened on."),
+    key("security.landlock", "connect-tcp", "ports", "", "TCP ports that can be connected to."),
+    key(
+        "security.landlock",
+        "scope",
+        "[\"abstract-unix-socket\", \"signal\"]",
+        "",
+        "What reaches only what is restricted too: connections to abstract unix sockets, signals.",
+    ),
+    key(
+        "security.landlock",
+        "best-effort",
+        "boolean",
+        "false",
+        "Leaves out, with a warning, what this kernel's Landlock lacks. Otherwise that is an error.",
     ),
     key(
         "process",
