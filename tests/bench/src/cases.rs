@@ -27,6 +27,23 @@ const LADDER: [usize; 3] = [250, 500, MOST_BINDS];
 /// The most that a bind may cost on the ladder's last step, by what it costs on the first.
 const LINEAR: f64 = 1.5;
 
+const BARE: Jail = Jail {
+    name: "bare",
+    network: Network::Host,
+    limits: Limits::None,
+    confinement: Confinement::None,
+    binds: 0,
+    root: Root::Directory,
+    number: 0,
+};
+
+const NETWORK: Jail = Jail { name: "network", network: Network::Own, ..BARE };
+
+/// Measures the other programs of this kind, and nothing else.
+pub(crate) fn measure_peers(programs: &Programs, stage: &Stage, runs: usize) -> Result<(), Error> {
+    peers(programs, stage, NETWORK, runs)
+}
+
 /// Measures every case, printing each as it is done; gives the targets, none of them without a
 /// jailrun.
 pub(crate) fn measure_all(
@@ -35,16 +52,7 @@ pub(crate) fn measure_all(
     runs: usize,
 ) -> Result<Vec<Target>, Error> {
     let rounds = Rounds { warm_up: 5, timed: runs };
-    let bare = Jail {
-        name: "bare",
-        network: Network::Host,
-        limits: Limits::None,
-        confinement: Confinement::None,
-        binds: 0,
-        root: Root::Directory,
-        number: 0,
-    };
-    let network = Jail { name: "network", network: Network::Own, ..bare };
+    let (bare, network) = (BARE, NETWORK);
     let cases = [
         Case {
             title: "bare: mount, pid, uts, ipc and cgroup namespaces, /proc, /dev, /tmp",

@@ -68,6 +68,9 @@ fn measure(options: &Options) -> Result<(), Error> {
     report::print(programs.versions()?)?;
 
     let stage = Stage::build(programs.payload())?;
+    if options.peers {
+        return cases::measure_peers(&programs, &stage, options.runs);
+    }
     let targets = cases::measure_all(&programs, &stage, options.runs)?;
     report::print(report::Targets(&targets))
 }
