@@ -30,6 +30,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0311", "the root holds a link where a directory must be"),
     ("E0312", "a program, library or file that a closure needs and the host does not have"),
     ("E0313", "an image or archive that cannot be used"),
+    ("E0318", "a question that the host did not answer, without which something could be left out"),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),
     ("W0003", "a capability or sharing that undoes part of the isolation"),

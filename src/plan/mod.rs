@@ -24,7 +24,7 @@ use self::step::{ExpectedMount, Origin, Planned, Step};
 use self::view::View;
 use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
-use crate::host::Host;
+use crate::host::{Host, Unanswered};
 use crate::source::Span;
 use crate::unit::Unit;
 use crate::unit::decode::Setting;
@@ -111,6 +111,13 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
             planner.check_command();
         }
+    }
+    for Unanswered { question, reason } in host.unanswered() {
+        planner.find(
+            Diagnostic::error("E0318", format!("the host does not say {question}"))
+                .note(reason)
+                .help("a launch without the answer could leave something out: try again"),
+        );
     }
     let mut diagnostics = planner.findings;
     diagnostic::sort(&mut diagnostics);
