@@ -13,6 +13,8 @@ use crate::sys::{self, Stop, Waited};
 /// What is done to the launch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deed {
+    /// It is only waited for.
+    None,
     /// Its calls are counted.
     Count,
     /// One of them returns an error instead of being made.
@@ -72,7 +74,8 @@ pub(crate) fn launch(start: &Start, deed: Deed) -> io::Result<Outcome> {
         eprintln!("jailfault: {}: {error}", start.words.join(" "));
         sys::exit(99);
     }
-    let mut trace = Trace { start, deed, processes: Vec::new(), calls: Vec::new(), done: false };
+        let done = matches!(deed, Deed::None);
+    let mut trace = Trace { start, deed, processes: Vec::new(), calls: Vec::new(), done };
     trace.processes.push(Process::new(first));
     let (status, hung) = trace.follow(first)?;
     if let Some((master, peer)) = ends {
@@ -191,7 +194,7 @@ impl Trace<'_> {
             libc::PTRACE_EVENT_EXEC => {
                 // What another program does is not jailrun's: the command's.
                 let is_jailrun = self.processes.first().is_some_and(|first| first.pid == pid);
-                return if is_jailrun { sys::go_on(pid, 0) } else { sys::detach(pid, 0) };
+                return if is_jailrun { self.resume(pid, 0) } else { sys::detach(pid, 0) };
             }
             _ => {}
         }
