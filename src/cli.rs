@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use crate::audit;
 use crate::changes::{self, Lowers};
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::dry_run::DryRun;
@@ -45,6 +46,8 @@ enum Command {
     Up(Up),
     /// Report every problem of units, without launching anything
     Check(Check),
+    /// Say what jails could still do, worst first, and which keys would stop them
+    Audit(Audit),
     /// Print a unit for a command, with a root of what it needs of this host
     Init(Init),
     /// List what an overlay's upper directory adds, changes and deletes
@@ -185,6 +188,38 @@ struct Check {
 }
 
 #[derive(Debug, Args)]
+struct Audit {
+    /// The units, TOML files
+    #[arg(required_unless_present = "weights", value_name = "UNIT")]
+    units: Vec<PathBuf>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Fail when the exposure of a unit is above that, from 0 to 10
+    #[arg(long, value_name = "NUMBER", value_parser = parse_threshold)]
+    threshold: Option<f64>,
+
+    /// Judge what root would launch, whoever asks
+    #[arg(long)]
+    as_root: bool,
+
+    /// Set a key over the units
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Print how much each finding weighs, and why
+    #[arg(long, conflicts_with_all = ["units", "threshold", "as_root", "set"])]
+    weights: bool,
+}
+
+fn parse_threshold(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=10.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0 to 10".to_owned())
+}
+
+#[derive(Debug, Args)]
 struct Init {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
@@ -246,6 +281,7 @@ pub fn main() -> i32 {
     match cli.command {
         Command::Up(up) => up.run(),
         Command::Check(check) => check.run(),
+        Command::Audit(audit) => audit.run(),
         Command::Init(init) => init.run(),
         Command::Changes(changes) => changes.run(),
         Command::Gc(gc) => gc.run(),
@@ -586,6 +622,60 @@ impl Check {
                 report(&diagnostics, &loaded.sources, &name);
             } else if !self.quiet {
                 complain(&format!("{name}: no findings"));
+            }
+        }
+        if self.json && print(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {
+            return 2;
+        }
+        status
+    }
+}
+
+impl Audit {
+    fn run(&self) -> i32 {
+        if self.weights {
+            let text = match self.json {
+                true => format!("{:#}\n", audit::weights_json()),
+                false => audit::weights_text(),
+            };
+            return if print(&text) == 0 { 0 } else { 2 };
+        }
+        let machine = if self.as_root { Machine::as_root() } else { Machine::default() };
+        let mut status = 0;
+        let mut all = Vec::new();
+        for (index, path) in self.units.iter().enumerate() {
+            let name = path.display().to_string();
+            let mut loaded = unit::load(path, &self.set, &[]);
+            if loaded.unit.as_ref().is_some_and(|unit| unit.process.command.is_none()) {
+                // What it runs may come with the launch, and does not matter here.
+                loaded = unit::load(path, &self.set, &["COMMAND".to_owned()]);
+            }
+            let planning =
+                loaded.unit.as_ref().map(|unit| plan::plan(unit, &machine, Care::Launch));
+            let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+            let plan = planning.and_then(|planning| {
+                diagnostics.extend(planning.diagnostics);
+                planning.plan
+            });
+            let Some(plan) = plan.filter(|_| !has_error(&diagnostics)) else {
+                diagnostic::sort(&mut diagnostics);
+                diagnostics.dedup();
+                report(&diagnostics, &loaded.sources, &name);
+                status = 1;
+                continue;
+            };
+            let found = audit::audit(&plan, &machine);
+            if self.threshold.is_some_and(|threshold| found.exposure > threshold) {
+                status = 1;
+            }
+            if self.json {
+                all.push(found.json(&name, &loaded.sources));
+            } else {
+                let gap = if index == 0 { "" } else { "\n" };
+                let text = found.text(&printable(&name), &loaded.sources);
+                if print(&(gap.to_owned() + &text)) != 0 {
+                    return 2;
+                }
             }
         }
         if self.json && print(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {

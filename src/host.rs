@@ -217,6 +217,7 @@ pub trait Host {
 #[derive(Debug, Default)]
 pub struct Machine {
     cgroups: OnceCell<Layout>,
+    as_root: bool,
     questions: Questions,
 }
 
@@ -267,6 +268,14 @@ fn kind(metadata: &std::fs::Metadata) -> Kind {
     }
 }
 
+impl Machine {
+    /// This machine as it would answer root: who asks is uid 0 with every
+    /// capability. For reports alone.
+    pub fn as_root() -> Self {
+        Self { as_root: true, ..Self::default() }
+    }
+}
+
 impl Host for Machine {
     fn look(&self, path: &Path) -> io::Result<Kind> {
         let found = std::fs::symlink_metadata(path).map(|metadata| kind(&metadata));
@@ -311,6 +320,9 @@ impl Host for Machine {
     }
 
     fn may_write(&self, path: &Path) -> bool {
+        if self.as_root {
+            return true;
+        }
         let answer = nix::unistd::access(path, nix::unistd::AccessFlags::W_OK);
         self.ask("whether the caller may write to", path, answer.map_err(io::Error::from)).is_ok()
     }
@@ -420,15 +432,24 @@ impl Host for Machine {
     }
 
     fn ids(&self) -> (u32, u32) {
+        if self.as_root {
+            return (0, 0);
+        }
         (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())
     }
 
     fn capabilities(&self) -> u64 {
+        if self.as_root {
+            return crate::names::ALL_CAPABILITIES;
+        }
         let asked = sys::effective_capabilities().map_err(io::Error::from);
         self.questions.ask(|| "which capabilities the caller has".to_owned(), asked).unwrap_or(0)
     }
 
     fn hard_limit(&self, resource: u32) -> u64 {
+        if self.as_root {
+            return u64::MAX;
+        }
         let asked = sys::getrlimit(resource).map_err(io::Error::from);
         let asked = self.questions.ask(|| "what the caller's own hard limit is".to_owned(), asked);
         asked.map_or(u64::MAX, |(_, hard)| hard)
@@ -490,5 +511,53 @@ impl Host for Machine {
             .flatten()
             .and_then(|size| u64::try_from(size).ok())
             .unwrap_or(4096)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(errno: i32) -> Vec<Unanswered> {
+        let questions = Questions::default();
+        let answer = io::Result::<()>::Err(io::Error::from_raw_os_error(errno));
+        assert!(questions.ask(|| "what there is".to_owned(), answer).is_err());
+        questions.take()
+    }
+
+    #[test]
+    fn no_memory_to_look_is_not_taken_for_nothing_there() {
+        for errno in [libc::ENOMEM, libc::EMFILE, libc::EIO, libc::EPERM, libc::EINTR] {
+            let unanswered = asked(errno);
+            assert_eq!(unanswered.len(), 1, "{errno}");
+            assert_eq!(unanswered[0].question, "what there is");
+        }
+        for errno in [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP] {
+            assert_eq!(asked(errno), [], "{errno}");
+        }
+    }
+
+    /// Its descriptors are used up: nothing can be opened.
+    #[test]
+    fn a_machine_that_does_not_answer_makes_no_plan() {
+        let questions = Machine::default();
+        let loaded = crate::unit::from_text(
+            "a.toml",
+            "name = \"a\"\nroot.path = \"/etc\"\nprocess.command = [\"/a\"]",
+            "/".into(),
+            "a",
+            &[],
+            &[],
+        );
+        let unit = loaded.unit.expect("the unit is sound");
+        let failed = io::Error::from_raw_os_error(libc::EMFILE);
+        questions.ask("what there is at", Path::new("/a"), io::Result::<()>::Err(failed)).ok();
+        let planning = crate::plan::plan(&unit, &questions, crate::plan::Care::Launch);
+        assert!(planning.plan.is_none());
+        let found = planning.diagnostics.iter().find(|found| found.code == "E0318");
+        assert_eq!(
+            found.map(|found| &*found.message),
+            Some("the host does not say what there is at `/a`")
+        );
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! Imports point one way: `unit ← plan ← {run, explain, dry_run} ← cli`.
 
+pub mod audit;
 pub mod block_image;
 pub mod changes;
 pub mod cli;

@@ -17,7 +17,7 @@ use crate::unit::value::{HostPath, Who};
 
 /// Hidden unless the unit says otherwise: what they tell or do is the whole
 /// host's, not the jail's.
-pub(super) const MASKED: &[&str] = &[
+pub(crate) const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -40,11 +40,11 @@ pub(super) const MASKED: &[&str] = &[
 ];
 
 /// Read-only unless the unit says otherwise: root inside is root to them.
-pub(super) const PROTECTED: &[&str] =
+pub(crate) const PROTECTED: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Sockets through which the host's container engines and init are commanded.
-const ENGINE_SOCKETS: &[&str] =
+pub(crate) const ENGINE_SOCKETS: &[&str] =
     &["docker.sock", "containerd.sock", "crio.sock", "podman.sock", "buildkitd.sock"];
 
 impl<H: Host> Planner<'_, H> {

@@ -176,6 +176,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
     ("E0310", "plan::tests: the kernel at hand has every feature"),
+    ("E0318", "host::tests: a machine that answers every question"),
     ("W0008", "plan::tests: an image that is not in the store"),
     ("W0007", "closure::tests: this machine has what its programs would like"),
     ("W0006", "plan::tests: depends on the host's version of control groups"),

@@ -10,12 +10,12 @@ use std::time::Instant;
 use crate::support::{self, CALLERS, Caller, Run, USER};
 
 /// A copy of `examples/` that every caller can read and a test may change.
-struct Examples {
+pub struct Examples {
     directory: tempfile::TempDir,
 }
 
 impl Examples {
-    fn copy() -> Self {
+    pub fn copy() -> Self {
         support::require_root();
         let directory = support::scratch();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -33,7 +33,7 @@ impl Examples {
 
     /// A copy with `escape/root` as its README says, and the output directory
     /// and that root owned by the caller.
-    fn prepared(caller: Caller) -> Self {
+    pub fn prepared(caller: Caller) -> Self {
         let examples = Self::copy();
         let root = examples.path("escape/root");
         fs::create_dir_all(&root).unwrap();
@@ -53,7 +53,7 @@ impl Examples {
         examples
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join("examples").join(name)
     }
 
@@ -75,7 +75,7 @@ impl Examples {
 
     /// The layout that `image.toml` names, as small as one can be: busybox in
     /// place of nginx.
-    fn image(&self) {
+    pub fn image(&self) {
         let root = self.path("busybox");
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
@@ -105,7 +105,7 @@ impl Examples {
     }
 
     /// The unit files, relative to `examples/`.
-    fn units(&self) -> Vec<String> {
+    pub fn units(&self) -> Vec<String> {
         let top = self.path("");
         let find = Command::new("find")
             .arg(&top)

@@ -5,12 +5,14 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod agreement;
+mod audit;
 mod block_images;
 mod closure;
 mod diagnostics;
 mod dry_run;
 mod examples;
 mod execution;
+mod faults;
 mod images;
 mod layers;
 mod manual;

@@ -4,6 +4,8 @@
 //! what it has found and exits with 1.
 
 mod calls;
+// Shared with the suite, which has no crate to be private to.
+#[allow(unreachable_pub)]
 #[path = "../../suite/support/ledger.rs"]
 mod ledger;
 mod sweep;

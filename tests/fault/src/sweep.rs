@@ -34,9 +34,8 @@ fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
     let of_process = |other: &&Call| other.process == call.process;
     let before = calls[..at].iter().rev().find(of_process).map_or("", Call::name);
     let after = calls[at + 1..].iter().find(of_process);
-    let reads_same = after.is_some_and(|after| {
-        after.name() == "read" && after.arguments[0] == call.arguments[0]
-    });
+    let reads_same = after
+        .is_some_and(|after| after.name() == "read" && after.arguments[0] == call.arguments[0]);
     Some(match (call.name(), errno) {
         (_, libc::EINTR) => "a call that a signal has interrupted is made again",
         ("statx", libc::ENOMEM) if call.path.is_empty() && before == "openat" && reads_same => {

@@ -1,5 +1,5 @@
 //! The system calls of the driver. The only module with `unsafe`.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, dead_code)]
 
 use std::ffi::CString;
 use std::io;
@@ -233,9 +233,8 @@ pub(crate) fn alarm(milliseconds: u64) -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
     // SAFETY: the handler does nothing; without SA_RESTART calls are interrupted.
-    check(
-        unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) }.into(),
-    )?;
+    let result = unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) };
+    check(result.into())?;
     let value = |milliseconds: u64| libc::timeval {
         tv_sec: (milliseconds / 1000) as libc::time_t,
         tv_usec: (milliseconds % 1000 * 1000) as libc::suseconds_t,
@@ -243,11 +242,9 @@ pub(crate) fn alarm(milliseconds: u64) -> io::Result<()> {
     let again = if milliseconds == 0 { 0 } else { 1000 };
     let timer = libc::itimerval { it_interval: value(again), it_value: value(milliseconds) };
     // SAFETY: the timer outlives the call.
-    check(
-        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) }
-            .into(),
-    )
-    .map(drop)
+    let result =
+        unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+    check(result.into()).map(drop)
 }
 
 /// Becomes an ordinary user for good.

@@ -21,6 +21,7 @@ pub(crate) enum Deed {
     Fail { process: usize, index: usize, errno: i32 },
     /// At one of them processes are killed: by bits, the supervisor 1, what it
     /// has cloned first 2.
+    #[allow(dead_code)]
     Kill { process: usize, index: usize, whom: u8 },
 }
 
@@ -74,7 +75,7 @@ pub(crate) fn launch(start: &Start, deed: Deed) -> io::Result<Outcome> {
         eprintln!("jailfault: {}: {error}", start.words.join(" "));
         sys::exit(99);
     }
-        let done = matches!(deed, Deed::None);
+    let done = matches!(deed, Deed::None);
     let mut trace = Trace { start, deed, processes: Vec::new(), calls: Vec::new(), done };
     trace.processes.push(Process::new(first));
     let (status, hung) = trace.follow(first)?;

@@ -71,7 +71,10 @@ lifecycle.timeout = "10m"
         "overlay",
         "root.lower = [\"{dir}/lower\", \"{root}\"]\nroot.upper = \"{dir}/up\"\nroot.work = \"{dir}/work\"",
     ),
-    plain("ephemeral", "root.path = \"{root}\"\nroot.ephemeral = true"),
+    plain(
+        "ephemeral",
+        "root.path = \"{root}\"\nroot.ephemeral = true\nmounts = [{ target = \"/data\", overlay = { lower = [\"{dir}/a:b\"], upper = \"tmpfs\" } }]",
+    ),
     plain("closure", "root.binaries = [\"/bin/true\"]\nprocess.command = [\"/bin/true\"]"),
     plain("archive", "root.tar = \"{dir}/root.tar\""),
     plain("block", "root.image = \"{dir}/root.squashfs\""),
@@ -130,7 +133,7 @@ pub(crate) fn write(world: &World) -> io::Result<()> {
     fs::write(root.join("etc/shadow"), "")?;
     fs::write(root.join("etc/group"), "root:x:0:\nstaff:x:50:alice\n")?;
     let lower = scratch.join("lower");
-    for name in ["lower", "data", "up", "work", "up2", "work2"] {
+    for name in ["lower", "a:b", "data", "up", "work", "up2", "work2"] {
         fs::create_dir_all(scratch.join(name))?;
     }
     fs::write(lower.join("below"), "text")?;
