@@ -31,6 +31,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0312", "a program, library or file that a closure needs and the host does not have"),
     ("E0313", "an image or archive that cannot be used"),
     ("E0318", "a question that the host did not answer, without which something could be left out"),
+    ("E0319", "a sysctl that belongs to no namespace, or to one that is shared"),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),
     ("W0003", "a capability or sharing that undoes part of the isolation"),

@@ -85,6 +85,7 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             })
         }
         Step::JoinCgroup { .. } | Step::NewSession | Step::NewKeyring => Works,
+        Step::ForbidTracing => Works,
         Step::JoinNamespace { path, .. } => namespace_file(path, host),
         Step::NewCgroupNamespace => needs(
             host.look(Path::new("/proc/self/ns").join(Namespace::Cgroup.file()).as_path()).is_ok(),
@@ -154,7 +155,9 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         }
         Step::ProtectPath { .. } | Step::SetPropagation { .. } | Step::ProtectRoot => Works,
         Step::Pivot { .. } | Step::Chroot { .. } | Step::VerifyMounts { .. } => Works,
-        Step::Init => Works,
+        Step::ResetSecurebits | Step::HideArguments | Step::Init { .. } => Works,
+        // What a new namespace has is not always what the host's has.
+        Step::SetSysctl { .. } => Works,
         Step::Terminal => Works,
         Step::UseStream { .. } | Step::SetUmask { .. } | Step::SetNice { .. } => Works,
         Step::SetOomScoreAdjust { .. } | Step::SetAffinity { .. } => Works,

@@ -31,6 +31,10 @@ enum Fragment {
     Prefix(Vec<String>),
     /// Options of setpriv(1), joined with those of a setpriv before them.
     Setpriv(Vec<String>),
+    /// Options of the setpriv(1) that comes next: what they change counts at
+    /// the next execve, which for jailrun is the command's, and the script's
+    /// own commands come before it.
+    Later(Vec<String>),
     /// A file or directory that is there, and stays locked in the same way,
     /// with an option of flock(1).
     LockDirectory(String, &'static str),
@@ -42,7 +46,7 @@ enum Fragment {
     Call(String),
 }
 
-use Fragment::{Call, Lock, LockDirectory, Loop, Prefix, Run, Setpriv};
+use Fragment::{Call, Later, Lock, LockDirectory, Loop, Prefix, Run, Setpriv};
 
 /// The script.
 pub fn script(plan: &Plan, sources: &Sources) -> String {
@@ -130,6 +134,7 @@ fn fragment(step: &Step) -> Fragment {
         Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("tasks"))]),
         Step::NewSession => Prefix(vec!["setsid".to_owned()]),
         Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
+        Step::ForbidTracing => Call("prctl(PR_SET_DUMPABLE, 0)".to_owned()),
         Step::JoinNamespace { namespace, path } => nsenter(*namespace, path),
         Step::NewCgroupNamespace => Prefix(vec!["unshare".to_owned(), "--cgroup".to_owned()]),
         Step::PrivateMounts { propagation } => {
@@ -140,6 +145,9 @@ fn fragment(step: &Step) -> Fragment {
             Run(vec![echo(name, Path::new("/proc/sys/kernel/domainname"))])
         }
         Step::LoopbackUp => Run(vec!["ip link set lo up".to_owned()]),
+        Step::SetSysctl { path, value } => {
+            Run(vec![echo(value, &Path::new("/proc/sys").join(path))])
+        }
         Step::MountStage { at, options } => {
             let at = quote_path(at);
             let mut lines = new_mount("tmpfs", "jailrun", &at, options, MountFlags::NONE);
@@ -285,7 +293,15 @@ fn fragment(step: &Step) -> Fragment {
         Step::VerifyMounts { .. } => {
             Call("read(/proc/self/mountinfo), and stop unless it holds the planned mounts and no other".to_owned())
         }
-        Step::Init => Call("fork(2); in this script the command itself is process 1".to_owned()),
+        Step::ResetSecurebits => Later(vec!["--securebits=-all".to_owned()]),
+        Step::HideArguments => Call(
+            "memset(3) from argv[0] to the end of the environment; in this script no such process stays"
+                .to_owned(),
+        ),
+        Step::Init { keep, clear_groups } => Call(format!(
+            "{}fork(2), and in the parent capset({keep:#x}), prctl(PR_SET_NO_NEW_PRIVS, 1), close_range(0, ~0); in this script the command itself is process 1",
+            if *clear_groups { "setgroups(0), " } else { "" }
+        )),
         Step::Terminal => Call(
             "open(/dev/pts/ptmx), ioctl(TIOCGPTPEER), setsid(2), ioctl(TIOCSCTTY); here the command keeps the caller's streams".to_owned(),
         ),
@@ -303,7 +319,7 @@ fn fragment(step: &Step) -> Fragment {
             format!("--{}={}:{}", names::RLIMITS[*index].key, limit_word(*soft), limit_word(*hard)),
         ]),
         Step::LimitCapabilities { keep } => {
-            Setpriv(vec![format!("--bounding-set={}", capability_list(*keep))])
+            Later(vec![format!("--bounding-set={}", capability_list(*keep))])
         }
         Step::SetIds { uid, gid, groups } => {
             let groups = match groups {
@@ -531,6 +547,8 @@ struct Writer<'a> {
     /// Whether words have been collected in `$@` of this stage.
     has_prefix: bool,
     after_setpriv: bool,
+    /// Options for the next setpriv(1).
+    later: Vec<String>,
     pivoted: bool,
     tools_in_root: Vec<String>,
 }
@@ -556,6 +574,7 @@ impl<'a> Writer<'a> {
             loops: 0,
             has_prefix: false,
             after_setpriv: false,
+            later: Vec::new(),
             pivoted: false,
             tools_in_root: Vec::new(),
         }
@@ -627,9 +646,16 @@ impl<'a> Writer<'a> {
                 self.line(&format!("exec \"$@\" {}{close}", words.join(" ")));
             }
             Prefix(words) => self.prefix(&words),
+            Later(words) => {
+                self.comment("   by the setpriv below");
+                self.later.extend(words);
+            }
             Setpriv(words) if self.after_setpriv => self.prefix(&words),
-            Setpriv(mut words) => {
-                words.insert(0, "setpriv".to_owned());
+            Setpriv(words) => {
+                let mut all = vec!["setpriv".to_owned()];
+                all.append(&mut self.later);
+                all.extend(words);
+                let words = all;
                 self.prefix(&words);
             }
         }

@@ -189,6 +189,8 @@ pub trait Host {
     fn ids(&self) -> (u32, u32);
     /// Effective capabilities.
     fn capabilities(&self) -> u64;
+    /// Secure bits, capabilities(7).
+    fn securebits(&self) -> u32;
     /// Hard resource limit by number.
     fn hard_limit(&self, resource: u32) -> u64;
     /// Bytes of memory.
@@ -444,6 +446,11 @@ impl Host for Machine {
         }
         let asked = sys::effective_capabilities().map_err(io::Error::from);
         self.questions.ask(|| "which capabilities the caller has".to_owned(), asked).unwrap_or(0)
+    }
+
+    fn securebits(&self) -> u32 {
+        // The call cannot fail.
+        sys::securebits().unwrap_or(0)
     }
 
     fn hard_limit(&self, resource: u32) -> u64 {

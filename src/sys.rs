@@ -287,6 +287,35 @@ pub fn close_range(first: u32, last: u32, mark_only: bool) -> Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) }).map(drop)
 }
 
+/// Overwrites the arguments and the environment that this program was started
+/// with: what the kernel shows of it in `/proc/PID/cmdline` and `environ`.
+/// Nothing may be looked up in the environment afterwards.
+pub fn hide_arguments() -> Result<()> {
+    unsafe extern "C" {
+        /// The first argument, in place; both C libraries have it.
+        static program_invocation_name: *mut u8;
+    }
+    // More than the kernel lets a program be started with: 3/4 of 8 MiB.
+    const LIMIT: usize = 6 << 20;
+    // SAFETY: the C library has set it before main, and nobody changes it.
+    let start = unsafe { program_invocation_name };
+    // SAFETY: getauxval takes an integer.
+    let end = unsafe { libc::getauxval(libc::AT_EXECFN) } as usize;
+    // The kernel puts the arguments, the environment and the program's path
+    // next to each other on the stack, in this order.
+    let length = end.checked_sub(start as usize).filter(|length| *length <= LIMIT);
+    let length = length.ok_or(Errno::EFAULT)?;
+    // SAFETY: these are the strings, which are writable and outlive main; they
+    // are read by nobody any more.
+    unsafe { start.write_bytes(0, length) };
+    Ok(())
+}
+
+/// The secure bits of this process, capabilities(7).
+pub fn securebits() -> Result<u32> {
+    prctl(libc::PR_GET_SECUREBITS, 0, 0).map(i32::cast_unsigned)
+}
+
 /// Raw setgroups(2).
 pub fn set_groups(groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and length describe the slice.

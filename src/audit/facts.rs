@@ -201,6 +201,9 @@ impl Facts {
             Step::SetPropagation { propagation } => self.propagation = Some((*propagation, origin)),
             // Names and interfaces of its own namespaces.
             Step::SetHostname { .. } | Step::SetDomainname { .. } | Step::LoopbackUp => {}
+            Step::SetSysctl { .. } => {}
+            // The processes of the launch, not the command.
+            Step::ForbidTracing | Step::ResetSecurebits | Step::HideArguments => {}
             // What is prepared where the command does not see it.
             Step::MountMemory { .. }
             | Step::MakeStageNode { .. }
@@ -274,7 +277,7 @@ impl Facts {
             }
             Step::Pivot { .. } => {}
             Step::Chroot { .. } => self.chroot = Some(origin),
-            Step::VerifyMounts { .. } | Step::Init | Step::Terminal => {}
+            Step::VerifyMounts { .. } | Step::Init { .. } | Step::Terminal => {}
             Step::UseStream { .. } | Step::SetUmask { .. } | Step::SetAffinity { .. } => {}
             Step::SetNice { nice } => self.nice = Some((*nice, origin)),
             Step::SetOomScoreAdjust { score } => self.oom_score = Some((*score, origin)),

@@ -79,6 +79,7 @@ pub fn describe(step: &Step) -> String {
         Step::JoinCgroup { directory } => format!("join the control group {}", directory.display()),
         Step::NewSession => "start a session without a terminal".to_owned(),
         Step::NewKeyring => "start an empty session keyring".to_owned(),
+        Step::ForbidTracing => "let nobody trace it or read its memory".to_owned(),
         Step::JoinNamespace { namespace, path } => {
             format!("join the {} namespace {}", namespace.file(), path.display())
         }
@@ -91,6 +92,7 @@ pub fn describe(step: &Step) -> String {
         Step::SetHostname { name } => format!("set the host name to {name}"),
         Step::SetDomainname { name } => format!("set the domain name to {name}"),
         Step::LoopbackUp => "bring the loopback interface up".to_owned(),
+        Step::SetSysctl { path, value } => format!("set the sysctl {path} to {value}"),
         Step::MountStage { at, options } => {
             let size = options.iter().find(|option| option.key == "size");
             let size = size.and_then(|option| option.value.as_deref());
@@ -205,8 +207,19 @@ pub fn describe(step: &Step) -> String {
         Step::VerifyMounts { expected } => {
             format!("compare mountinfo with the {} planned mounts", expected.len())
         }
-        Step::Init => {
-            "stay as process 1 to reap and pass signals on; the command is its child".to_owned()
+        Step::ResetSecurebits => "reset the caller's secure bits".to_owned(),
+        Step::HideArguments => {
+            "overwrite the arguments and the environment jailrun was started with".to_owned()
+        }
+        Step::Init { keep, clear_groups } => {
+            let with = match *keep {
+                0 => "without a capability".to_owned(),
+                keep => format!("with {} alone", capability_text(keep)),
+            };
+            let groups = if *clear_groups { " and no further groups" } else { "" };
+            format!(
+                "stay as process 1, {with}{groups}, to reap and pass signals on; the command is its child"
+            )
         }
         Step::Terminal => {
             "open a terminal of the jail's own as standard input, output and error".to_owned()

@@ -15,6 +15,7 @@ mod process;
 pub(crate) mod root;
 mod stack;
 pub mod step;
+mod sysctl;
 pub mod view;
 
 use std::path::PathBuf;
@@ -218,7 +219,7 @@ impl<'a, H: Host> Planner<'a, H> {
         // In the jail's first process.
         self.steps.extend(groups.join);
         self.always(Step::NewSession, "no way back to the caller's terminal");
-        self.always(Step::NewKeyring, "keyrings are not part of any namespace");
+        self.keyring();
         self.join_namespaces();
         if self.is_private(&self.unit.namespaces.cgroup) {
             self.setting(
@@ -239,6 +240,7 @@ impl<'a, H: Host> Planner<'a, H> {
         if self.unit.network.value == Network::None {
             self.setting(Step::LoopbackUp, &unspan(&self.unit.network), "network.mode");
         }
+        self.sysctls();
         let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
         self.fill_api_filesystems(tree.as_ref());
@@ -260,11 +262,12 @@ impl<'a, H: Host> Planner<'a, H> {
         );
 
         // In the command's own process.
+        let granted = self.bounding();
         self.init_and_terminal();
         self.use_streams();
         self.process_attributes();
         self.rlimits();
-        self.privileges(&user);
+        self.privileges(&user, granted);
         self.command(&user);
 
         if let Some(at) = self.points_at {

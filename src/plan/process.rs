@@ -100,6 +100,16 @@ impl<H: Host> Planner<'_, H> {
             step: Step::Enter { namespaces, map, cgroup, time },
             origin: Origin::Always("the split between the host and the jail"),
         });
+        // In a pid namespace of others it must hold from the first moment; but
+        // the maps of a user namespace are written by a process that can be
+        // looked into.
+        let joined = !matches!(unit.namespaces.pid.value, Mode::Private | Mode::Host);
+        let at = if joined && !self.private_user { 0 } else { steps.len() };
+        let forbid = Planned {
+            step: Step::ForbidTracing,
+            origin: Origin::Always("nobody looks into the set-up, whatever namespaces it joins"),
+        };
+        steps.insert(at, forbid);
         steps
     }
 
@@ -256,7 +266,13 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn init_and_terminal(&mut self) {
         let process = &self.unit.process;
         if process.init.value && self.unit.namespaces.pid.value == Mode::Private {
-            self.setting(Step::Init, &unspan(&process.init), "process.init");
+            let by = unspan(&process.init);
+            self.always(Step::HideArguments, "the jail could read them of its process 1");
+            self.setting(
+                Step::Init { keep: names::CAP_KILL, clear_groups: !self.private_user },
+                &by,
+                "process.init",
+            );
         }
         if self.wants_terminal() {
             let tty = unspan(&self.unit.process.tty);
@@ -495,13 +511,33 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
-    pub(super) fn privileges(&mut self, user: &User) {
+    /// Bounds what the init and the command can ever have; returns it.
+    pub(super) fn bounding(&mut self) -> u64 {
         let security = &self.unit.security;
         let capabilities = self.grantable(security.capabilities.value.0);
-        let ambient = security.ambient_capabilities.value.0;
         self.warn_about_capabilities(security.capabilities.value.0);
+        // A user namespace starts with the usual ones.
+        let bits = if self.private_user { 0 } else { self.host.securebits() };
+        if bits != 0 {
+            // Every second bit locks the one before it.
+            if bits & 0xaaaa_aaaa != 0 {
+                self.find(
+                    Diagnostic::error("E0309", "the caller's secure bits are locked")
+                        .at_maybe(security.capabilities.span, format!("they are {bits:#x}"))
+                        .help("`user = \"private\"` in `[namespaces]` starts with others"),
+                );
+            }
+            self.always(Step::ResetSecurebits, "the caller's differ from the usual ones");
+        }
         let by = origin(security.capabilities.span, "security.capabilities");
         self.push(Step::LimitCapabilities { keep: capabilities }, by);
+        capabilities
+    }
+
+    pub(super) fn privileges(&mut self, user: &User, capabilities: u64) {
+        let security = &self.unit.security;
+        let ambient = security.ambient_capabilities.value.0;
+        let by = origin(security.capabilities.span, "security.capabilities");
         let groups = (!self.private_user).then(|| user.groups.clone());
         let process = &self.unit.process;
         let span = process

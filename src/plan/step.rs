@@ -349,6 +349,9 @@ pub enum Step {
     NewSession,
     /// Leaves the caller's session keyring.
     NewKeyring,
+    /// Keeps every process from tracing this one or reading its memory, its
+    /// environment and its descriptors, until it executes a program.
+    ForbidTracing,
     /// Joins a namespace by its file.
     JoinNamespace {
         /// Which.
@@ -375,6 +378,14 @@ pub enum Step {
     },
     /// Brings loopback up.
     LoopbackUp,
+    /// Sets a parameter of the kernel that belongs to a namespace of the jail,
+    /// and reads it back.
+    SetSysctl {
+        /// Path below `/proc/sys`.
+        path: String,
+        /// The text written.
+        value: String,
+    },
     /// Mounts memory on a new directory of the stage.
     MountMemory {
         /// The directory.
@@ -548,8 +559,21 @@ pub enum Step {
         /// What must be there, and nothing else.
         expected: Vec<ExpectedMount>,
     },
-    /// Splits off the command from an init of jailrun's own.
-    Init,
+    /// Gives the process the usual secure bits back: without them root gets
+    /// capabilities from execve, and gives them up with its user.
+    ResetSecurebits,
+    /// Overwrites the arguments and the environment that jailrun was started
+    /// with, which an init would show in its `/proc/1`.
+    HideArguments,
+    /// Splits off the command from an init of jailrun's own, which closes every
+    /// descriptor and can gain no privileges.
+    Init {
+        /// Capabilities that the init keeps.
+        keep: u64,
+        /// Whether it gives up the caller's further groups; not where the user
+        /// namespace denies the call.
+        clear_groups: bool,
+    },
     /// Gives the command a terminal of its own.
     Terminal,
     /// Puts an opened stream in its place.
@@ -662,12 +686,14 @@ impl Step {
             | Self::JoinCgroup { .. }
             | Self::NewSession
             | Self::NewKeyring
+            | Self::ForbidTracing
             | Self::JoinNamespace { .. }
             | Self::NewCgroupNamespace
             | Self::PrivateMounts { .. }
             | Self::SetHostname { .. }
             | Self::SetDomainname { .. }
             | Self::LoopbackUp
+            | Self::SetSysctl { .. }
             | Self::MountStage { .. }
             | Self::MountMemory { .. }
             | Self::MakeStageNode { .. }
@@ -691,7 +717,9 @@ impl Step {
             | Self::Pivot { .. }
             | Self::Chroot { .. }
             | Self::VerifyMounts { .. }
-            | Self::Init
+            | Self::ResetSecurebits
+            | Self::HideArguments
+            | Self::Init { .. }
             | Self::Terminal
             | Self::UseStream { .. }
             | Self::SetUmask { .. }

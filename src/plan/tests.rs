@@ -40,6 +40,7 @@ struct Table {
     nodes: BTreeMap<PathBuf, Node>,
     ids: (u32, u32),
     capabilities: u64,
+    securebits: u32,
     hard_limit: u64,
     layout: Layout,
     read_only: Vec<PathBuf>,
@@ -58,6 +59,7 @@ impl Table {
             nodes: BTreeMap::new(),
             ids: (0, 0),
             capabilities: names::ALL_CAPABILITIES,
+            securebits: 0,
             hard_limit: u64::MAX,
             layout: Layout::default(),
             read_only: Vec::new(),
@@ -316,6 +318,10 @@ impl Host for Table {
         self.capabilities
     }
 
+    fn securebits(&self) -> u32 {
+        self.securebits
+    }
+
     fn hard_limit(&self, _: u32) -> u64 {
         self.hard_limit
     }
@@ -435,9 +441,10 @@ make the control group /sys/fs/cgroup/pids/me/jailrun-web <- default of limits.p
 write 4096 to /sys/fs/cgroup/pids/me/jailrun-web/pids.max <- default of limits.pids
 let it run; what is told to stop gets SIGTERM and, 10s later, SIGKILL <- default of lifecycle
 clone its first process into new namespaces: mount pid ipc uts net <- always
+let nobody trace it or read its memory <- always
 join the control group /sys/fs/cgroup/pids/me/jailrun-web <- default of limits.pids
 start a session without a terminal <- always
-start an empty session keyring <- always
+start an empty session keyring <- default of security.keyring
 make its control groups the root of what it sees of them <- default of namespaces.cgroup
 make every mount private <- always
 set the host name to web <- default of hostname
@@ -468,10 +475,11 @@ make /proc/bus read-only <- default of security.read-only-paths
 make /proc/sys read-only <- default of security.read-only-paths
 make /run/jailrun the root and detach the old one <- default of root.switch
 compare mountinfo with the 21 planned mounts <- always
-stay as process 1 to reap and pass signals on; the command is its child <- default of process.init
+give up every capability for good <- default of security.capabilities
+overwrite the arguments and the environment jailrun was started with <- always
+stay as process 1, with CAP_KILL alone and no further groups, to reap and pass signals on; the command is its child <- default of process.init
 set the umask to 022 <- default of process.umask
 limit core to 0 (hard 0) <- default of limits.rlimits.core
-give up every capability for good <- default of security.capabilities
 become uid 0, gid 0, no further groups <- default of process.user
 start with no capability <- default of security.capabilities
 close every descriptor above 2 <- default of process.pass-fds
@@ -509,8 +517,9 @@ make the state directory /tmp/jailrun-1000 <- always
 take the name and write the journal /tmp/jailrun-1000/web.json <- default of name
 let it run; what is told to stop gets SIGTERM and, 10s later, SIGKILL <- default of lifecycle
 clone its first process into new namespaces: mount user pid ipc uts net; uid 1000 and gid 1000 are root inside <- always
+let nobody trace it or read its memory <- always
 start a session without a terminal <- always
-start an empty session keyring <- always
+start an empty session keyring <- default of security.keyring
 make its control groups the root of what it sees of them <- default of namespaces.cgroup
 make every mount private <- always
 set the host name to web <- default of hostname
@@ -541,10 +550,11 @@ make /proc/bus read-only <- default of security.read-only-paths
 make /proc/sys read-only <- default of security.read-only-paths
 make /tmp/jailrun-1000 the root and detach the old one <- default of root.switch
 compare mountinfo with the 21 planned mounts <- always
-stay as process 1 to reap and pass signals on; the command is its child <- default of process.init
+give up every capability for good <- default of security.capabilities
+overwrite the arguments and the environment jailrun was started with <- always
+stay as process 1, with CAP_KILL alone, to reap and pass signals on; the command is its child <- default of process.init
 set the umask to 022 <- default of process.umask
 limit core to 0 (hard 0) <- default of limits.rlimits.core
-give up every capability for good <- default of security.capabilities
 become uid 0, gid 0 <- default of process.user
 start with no capability <- default of security.capabilities
 close every descriptor above 2 <- default of process.pass-fds
@@ -1552,6 +1562,7 @@ fn assert_order(planned: &[super::Planned], capabilities: bool) {
             Step::NewSession
                 | Step::NewKeyring
                 | Step::NewCgroupNamespace
+                | Step::SetSysctl { .. }
                 | Step::JoinNamespace { .. }
         )
     }) {
@@ -1633,14 +1644,22 @@ fn assert_order(planned: &[super::Planned], capabilities: bool) {
                 | Step::SetNice { .. }
                 | Step::SetOomScoreAdjust { .. }
                 | Step::SetAffinity { .. }
-                | Step::Init
                 | Step::Terminal
                 | Step::UseStream { .. }
         )
     }) {
         before("the process is the command's", verify, index);
-        before("what needs privileges comes before they go", index, limit);
+        before("what needs privileges comes before they go", index, ids);
     }
+    for index in all(&steps, |step| matches!(step, Step::Init { .. })) {
+        let hide = the(&steps, "hide arguments", |step| *step == Step::HideArguments);
+        before("the init has no more to show than a command", hide, index);
+        before("the init is bounded as the command is", limit, index);
+        before("the process is the command's", verify, index);
+        before("what needs privileges comes before they go", index, ids);
+    }
+    let forbid = the(&steps, "forbid tracing", |step| *step == Step::ForbidTracing);
+    before("nobody looks into the set-up", forbid, private);
     let core = all(
         &steps,
         |step| matches!(step, Step::SetRlimit { index, .. } if names::RLIMITS[*index].key == "core"),
@@ -1767,6 +1786,8 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
             ("[\"CAP_KILL\"]", "security.capabilities = [\"CAP_KILL\"]\nroot.path = \"/srv/web\"\n")
         }
         ("security", "masked-paths" | "read-only-paths") => ("[\"/data\"]", root),
+        ("security", "keyring") => ("\"host\"", root),
+        ("security", "sysctl") => ("{ \"kernel.shmmni\" = 99, net.ipv4.ip_forward = \"1\" }", root),
         ("security", "allow-dangerous-binds") => (
             "true",
             "mounts = [{ bind = \"/proc\", target = \"/data\" }]\nroot.path = \"/srv/web\"\n",

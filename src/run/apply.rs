@@ -233,6 +233,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             Ok(()) | Err(Errno::ENOSYS) => {}
             Err(errno) => return Err(errno.into()),
         },
+        Step::ForbidTracing => drop(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?),
         Step::JoinNamespace { namespace, path } => join(path, *namespace)?,
         Step::NewCgroupNamespace => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?,
         Step::PrivateMounts { propagation } => {
@@ -244,6 +245,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::SetHostname { name } => unistd::sethostname(name)?,
         Step::SetDomainname { name } => sys::set_domain_name(name)?,
         Step::LoopbackUp => sys::loopback_up()?,
+        Step::SetSysctl { path, value } => set_sysctl(cx, path, value)?,
         Step::MountStage { at, options } => {
             let stage = new_filesystem(c"tmpfs", "jailrun", options, MountFlags::NONE)?;
             attach(&stage, at)?;
@@ -350,14 +352,21 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let fd = sys::openat2(cx.proc()?, Path::new("self/mountinfo"), libc::O_RDONLY, 0)?;
             verify::verify(expected, std::fs::File::from(fd))?;
         }
-        Step::Init => {
+        Step::ResetSecurebits => drop(sys::prctl(libc::PR_SET_SECUREBITS, 0, 0)?),
+        Step::HideArguments => sys::hide_arguments()?,
+        Step::Init { keep, clear_groups } => {
             let may_trace = plan.steps.iter().any(|planned| match &planned.step {
                 Step::SetCapabilities { permitted, ambient } => {
                     (permitted | ambient) & names::CAP_SYS_PTRACE != 0
                 }
                 _ => false,
             });
-            init::split(cx, index, may_trace, &mut |cx| super::rest(plan, index + 1, cx))?;
+            if *clear_groups {
+                sys::set_groups(&[])?;
+            }
+            init::split(cx, init::Charge { index, keep: *keep }, may_trace, &mut |cx| {
+                super::rest(plan, index + 1, cx)
+            })?;
         }
         Step::Terminal => terminal(cx)?,
         Step::UseStream { fd } => {
@@ -428,6 +437,25 @@ fn set_limit(file: &Path, value: &str, expect: &str) -> Applied {
     }
     let found = text.lines().next().unwrap_or("nothing").to_owned();
     Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{found}`")))
+}
+
+/// Through the host's `/proc`, which a root cannot have put anything into: the
+/// kernel shows there what belongs to the namespaces of the process that looks.
+fn set_sysctl(cx: &Context, path: &str, value: &str) -> Applied {
+    let at = Path::new("sys").join(path);
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+    let fd = sys::openat2(cx.proc()?, &at, libc::O_RDWR, resolve)?;
+    if nix::sys::statfs::fstatfs(&fd)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
+        return Err(Failed::because(Errno::ENODEV, "the host's `/proc` is not the kernel's"));
+    }
+    unistd::write(&fd, value.as_bytes())?;
+    let mut buffer = [0_u8; 4096];
+    let length = nix::sys::uio::pread(&fd, &mut buffer, 0)?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    if text.split_whitespace().eq(value.split_whitespace()) {
+        return Ok(());
+    }
+    Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{}`", text.trim())))
 }
 
 /// Asks for an event when the v1 group runs out of memory;
@@ -511,8 +539,6 @@ fn enter(
                 enter_time(cx, offsets)?;
             }
             die_with_parent(cx)?;
-            // Nobody may look into the set-up, whatever namespaces it joins.
-            sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
             Ok(Flow::Next)
         }
     }

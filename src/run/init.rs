@@ -13,18 +13,25 @@ use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
 use super::error::{Failed, StepFailed};
-use crate::names;
 use crate::sys;
+
+/// What the init is told.
+#[derive(Clone, Copy)]
+pub(super) struct Charge {
+    /// The step whose failure it is when something fails here.
+    pub(super) index: usize,
+    /// The capabilities it keeps.
+    pub(super) keep: u64,
+}
 
 /// Splits: `command` goes on in a new process, where it becomes the command or
 /// reports why not; this process stays as the init and never returns.
 ///
 /// `may_trace` tells that the command could trace a process with privileges:
-/// then it starts only when this one has none left. What fails here is a
-/// failure of the step at `index`.
+/// then it starts only when this one has none left.
 pub(super) fn split(
     cx: &mut Context,
-    index: usize,
+    charge: Charge,
     may_trace: bool,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
@@ -32,21 +39,21 @@ pub(super) fn split(
     // gets the caller's mask back just before its execve.
     SigSet::all().thread_set_mask()?;
     if may_trace {
-        return split_in_order(cx, index, command);
+        return split_in_order(cx, charge, command);
     }
     let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
         Ok(()) => command(cx),
-        Err(failed) => super::report(cx, StepFailed { step: index, failed }),
+        Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
     })?;
-    stay(cx, index, child)
+    stay(cx, charge, child)
 }
 
 /// Stays as the init. What fails ends the jail, which could not be ended in
 /// order any more.
-fn stay(cx: &Context, index: usize, command: Pid) -> ! {
-    match become_init(cx).and_then(|signals| watch(cx, command, &signals)) {
+fn stay(cx: &Context, charge: Charge, command: Pid) -> ! {
+    match become_init(cx, charge.keep).and_then(|signals| watch(cx, command, &signals)) {
         Ok(status) => sys::exit_now(status),
-        Err(failed) => super::report(cx, StepFailed { step: index, failed }),
+        Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
     }
 }
 
@@ -54,7 +61,7 @@ fn stay(cx: &Context, index: usize, command: Pid) -> ! {
 /// while the command's waits for it.
 fn split_in_order(
     cx: &mut Context,
-    index: usize,
+    charge: Charge,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
     let (ready, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -67,21 +74,21 @@ fn split_in_order(
             drop(ready);
             sys::exit_now(match super::apply::die_with_parent(cx) {
                 Ok(()) => command(cx),
-                Err(failed) => super::report(cx, StepFailed { step: index, failed }),
+                Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
             })
         }
         sys::Cloned::Parent(pid, pidfd) => {
             // They are closed by number: their destructors must not run.
             std::mem::forget((ready, hold, pidfd));
-            stay(cx, index, Pid::from_raw(pid))
+            stay(cx, charge, Pid::from_raw(pid))
         }
     }
 }
 
-fn become_init(cx: &Context) -> Applied<SignalFd> {
+fn become_init(cx: &Context, keep: u64) -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     // Before anything is closed: a command that waits is told by the closing.
-    sys::capset(names::CAP_KILL, names::CAP_KILL, 0)?;
+    sys::capset(keep, keep, 0)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
     let number = |fd: i32| u32::try_from(fd).map_err(|_| Errno::EBADF);
     let mut kept = [number(signals.as_fd().as_raw_fd())?; 2];

@@ -557,6 +557,20 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "security",
+        "sysctl",
+        "{ NAME = value }",
+        "{}",
+        "Parameters of the kernel, sysctl(8), that belong to a namespace of the jail's own: `net.*` with a network namespace; `kernel.shm*`, `kernel.msg*`, `kernel.sem` and `fs.mqueue.*` with an ipc namespace; `kernel.hostname` and `kernel.domainname` with a uts namespace; `user.*` with a user namespace. Each is read back: a value that the kernel does not keep fails the launch. Names are written with dots or, where a part holds one, with slashes.",
+    ),
+    key(
+        "security",
+        "keyring",
+        "\"private\" or \"host\"",
+        "\"private\"",
+        "The session keyring, which is part of no namespace: an empty one of its own, or the caller's with every key in it.",
+    ),
+    key(
+        "security",
         "allow-dangerous-binds",
         "boolean",
         "false",

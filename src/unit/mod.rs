@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod root;
+pub mod sysctl;
 pub mod tree;
 pub mod value;
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::sysctl::{Sysctl, Sysctls};
 use super::tree::{Node, Value};
 use super::value::{
     Bounded, Capabilities, IdSet, JailPath, Limit, Mode, Signal, Stream, Tty, Who, normal_path,
@@ -68,6 +69,21 @@ impl FromNode for Network {
     }
 }
 
+/// How the jail gets a session keyring, session-keyring(7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keyring {
+    /// An empty one of its own.
+    Private,
+    /// The caller's.
+    Host,
+}
+
+impl FromNode for Keyring {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        one_of(node, cx, &[("private", Self::Private), ("host", Self::Host)])
+    }
+}
+
 /// `[security]`.
 #[derive(Clone, Debug)]
 pub struct Security {
@@ -81,6 +97,10 @@ pub struct Security {
     pub masked_paths: Setting<PathSet>,
     /// `read-only-paths`.
     pub read_only_paths: Setting<PathSet>,
+    /// `sysctl`.
+    pub sysctl: Vec<Sysctl>,
+    /// `keyring`.
+    pub keyring: Setting<Keyring>,
     /// `allow-dangerous-binds`.
     pub allow_dangerous_binds: Setting<bool>,
 }
@@ -243,6 +263,8 @@ impl Security {
             ambient_capabilities: reader.get_or("ambient-capabilities", Capabilities(0)),
             masked_paths: reader.get_or("masked-paths", default_paths()),
             read_only_paths: reader.get_or("read-only-paths", default_paths()),
+            sysctl: reader.get::<Sysctls>("sysctl").map(|list| list.value.0).unwrap_or_default(),
+            keyring: reader.get_or("keyring", Keyring::Private),
             allow_dangerous_binds: reader.get_or("allow-dangerous-binds", false),
         };
         let extra = security.ambient_capabilities.value.0 & !security.capabilities.value.0;

@@ -145,7 +145,8 @@ const COMMAND: &[&str] = &[
     "-c",
     r#"for file in /cg/*/memory.limit_in_bytes /cg/*/memory.memsw.limit_in_bytes /cg/*/pids.max \
        /cg/*/cpu.cfs_quota_us /cg/*/cpu.cfs_period_us /cg/*/cpu.shares /cg/*/cpuset.cpus /cg/*/cpuset.mems \
-       /cg/*/blkio.throttle.read_bps_device; do
+       /cg/*/blkio.throttle.read_bps_device /proc/sys/kernel/shmmni \
+       /proc/sys/net/ipv4/ip_local_port_range; do
        if test -r "$file"; then echo "$file $(cat "$file")" >&2; fi; done
        exec /probe report --exit 7"#,
 ];
@@ -220,6 +221,7 @@ capabilities = ["@default", "-CAP_MKNOD", "CAP_SYS_NICE"]
 ambient-capabilities = ["CAP_NET_BIND_SERVICE"]
 masked-paths = ["@default", "-/proc/keys", "/etc/passwd"]
 read-only-paths = ["@default", "/tmp/shared"]
+sysctl = { net.ipv4.ip_local_port_range = "40000 40100", kernel.shmmni = 77 }
 [process]
 user = "alice"
 supplementary-groups = ["staff", 7]
@@ -248,6 +250,7 @@ timeout = "30s"
     let (first, second) = lines.split_at(lines.len() / 2);
     assert_eq!(first, second, "the limits differ");
     assert!(errors.contains("memory.limit_in_bytes 67108864"), "{errors}");
+    assert!(errors.contains("shmmni 77"), "{errors}");
 }
 
 #[test]

@@ -137,6 +137,7 @@ macro_rules! golden {
 
 golden! {
     archives_and_disk_images_that_cannot_be_used: "packed", Root, 1;
+    sysctls_that_would_be_set_for_others: "sysctls", Root, 1;
     every_syntax_error_is_reported_at_once: "syntax", Root, 1;
     unknown_keys_are_named_with_the_nearest_known_one: "unknown-keys", Root, 1;
     wrong_types_and_units_say_what_was_found_and_expected: "types", Root, 1;

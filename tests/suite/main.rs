@@ -17,6 +17,8 @@ mod images;
 mod layers;
 mod manual;
 mod overlay_changes;
+mod privileges;
 mod roots;
 mod support;
+mod sysctls;
 mod trees;

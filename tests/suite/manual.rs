@@ -582,6 +582,10 @@ impl Host for Everything {
         u64::MAX
     }
 
+    fn securebits(&self) -> u32 {
+        0
+    }
+
     fn hard_limit(&self, _: u32) -> u64 {
         u64::MAX
     }

@@ -22,6 +22,7 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
     Start {
         words: vec![program, "up".to_owned(), "--quiet".to_owned(), path.clone()],
         user: unit.user.then_some(65_534),
+        secure_bits: unit.secure_bits,
         terminal: unit.terminal,
         from: path,
     }

@@ -339,3 +339,11 @@ pub(crate) fn terminal() -> io::Result<(i32, i32)> {
     };
     check(result.into()).map(|_| (master, peer))
 }
+
+/// Sets `SECBIT_NO_SETUID_FIXUP`, or no secure bit.
+pub(crate) fn secure_bits(set: bool) -> io::Result<()> {
+    const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+    let bits = if set { NO_SETUID_FIXUP } else { 0 };
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits, 0, 0, 0) }.into()).map(drop)
+}

@@ -31,6 +31,8 @@ pub(crate) struct Start {
     pub(crate) words: Vec<String>,
     /// An ordinary user instead of root.
     pub(crate) user: Option<u32>,
+    /// With a secure bit set.
+    pub(crate) secure_bits: bool,
     /// With a terminal as standard input and output.
     pub(crate) terminal: bool,
     /// The path by which the first call that counts is known.
@@ -114,6 +116,7 @@ fn become_program(start: &Start, stderr: &File, ends: Option<(i32, i32)>) -> io:
         sys::place(Some(input), 0)?;
         drop(null);
         sys::close_from(3)?;
+        sys::secure_bits(start.secure_bits)?;
         if let Some(user) = start.user {
             sys::become_user(user)?;
         }

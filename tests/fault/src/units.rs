@@ -17,12 +17,14 @@ pub(crate) struct Unit {
     pub(crate) user: bool,
     /// Started on a terminal.
     pub(crate) terminal: bool,
+    /// Started with a secure bit set, which an execve does not clear.
+    pub(crate) secure_bits: bool,
     /// What a launch makes below the root, and a failed one takes back.
     pub(crate) makes: &'static [&'static str],
 }
 
 const fn plain(name: &'static str, text: &'static str) -> Unit {
-    Unit { name, text, user: false, terminal: false, makes: &[] }
+    Unit { name, text, user: false, terminal: false, secure_bits: false, makes: &[] }
 }
 
 /// All of them. `{root}` is a directory with busybox in it, `{dir}` that with
@@ -46,6 +48,7 @@ limits.cpu = 1
 limits.pids = 100
 limits.cpuset = "0"
 limits.rlimits = { nofile = 512 }
+security.sysctl = { "net.ipv4.ip_unprivileged_port_start" = "0" }
 security.capabilities = ["CAP_KILL"]
 security.ambient-capabilities = ["CAP_KILL"]
 security.masked-paths = ["@default", "/etc/shadow", "/data"]
@@ -82,10 +85,13 @@ lifecycle.timeout = "10m"
         "joining",
         "root.path = \"{root}\"\nnamespaces.ipc = \"/proc/1/ns/ipc\"\nnamespaces.pid = \"/proc/1/ns/pid\"\nprocess.init = false",
     ),
-    plain(
-        "sharing",
-        "root.path = \"{root}\"\nroot.switch = \"chroot\"\nnamespaces.pid = \"host\"\nnetwork.mode = \"host\"\nlimits.memory = \"64M\"",
-    ),
+    Unit {
+        secure_bits: true,
+        ..plain(
+            "sharing",
+            "root.path = \"{root}\"\nroot.switch = \"chroot\"\nnamespaces.pid = \"host\"\nnetwork.mode = \"host\"\nlimits.memory = \"64M\"",
+        )
+    },
     Unit { terminal: true, ..plain("terminal", "root.path = \"{root}\"") },
 ];
 
@@ -170,7 +176,9 @@ pub(crate) fn write(world: &World) -> io::Result<()> {
 pub(crate) fn kinds(world: &World) -> Result<Vec<(&'static str, Vec<String>)>, String> {
     let mut all = Vec::new();
     for unit in UNITS {
+        crate::sys::secure_bits(unit.secure_bits).map_err(|error| error.to_string())?;
         let mut names = plan(&unit.path(world))?;
+        crate::sys::secure_bits(false).map_err(|error| error.to_string())?;
         if unit.name == "archive" {
             // The rest is planned when the archive has been unpacked.
             let again = Path::new(&world.jailrun);

@@ -13,7 +13,7 @@ use std::path::Path;
 use libc::c_ulong;
 use serde_json::{Value, json};
 
-use crate::command::{Arguments, Failure, Outcome, found};
+use crate::command::{Arguments, Failure, Outcome, found, say};
 use crate::{errno, report, sys};
 
 /// More steps up than any working directory is deep.
@@ -161,6 +161,13 @@ fn device_kind(word: &OsString) -> Result<libc::mode_t, Failure> {
         Some("c") => Ok(libc::S_IFCHR),
         _ => Err(Failure::Usage(format!("{word:?} is neither b nor c"))),
     }
+}
+
+/// A number alone; the caller compares it with others.
+pub fn session_keyring(arguments: Arguments) -> Outcome {
+    arguments.end()?;
+    say(&sys::session_keyring()?.to_string())?;
+    Ok(0)
 }
 
 pub fn sysctl_write(arguments: Arguments) -> Outcome {

@@ -82,6 +82,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("remount-rw", "PATH", "make a mount writable, keeping its other options", attempts::remount_rw),
     subcommand("unshare-user", "", "enter a new user namespace", attempts::unshare_user),
     subcommand("mknod", "PATH [b|c MAJOR MINOR]", "make a device node, by default that of /dev/null", attempts::mknod),
+    subcommand("session-keyring", "", "the number of the session keyring", attempts::session_keyring),
     subcommand("sysctl-write", "", "open kernel.core_pattern for writing, without writing", attempts::sysctl_write),
     subcommand("tiocsti", "", "type one `#` into the terminal on standard input", attempts::tiocsti),
     subcommand("tiocsti-high", "", "the same, with junk in the upper half of the request", attempts::tiocsti_high),

@@ -330,6 +330,17 @@ pub fn detach_mount(target: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// keyctl(2) `KEYCTL_GET_KEYRING_ID` of the session keyring.
+pub fn session_keyring() -> io::Result<i64> {
+    const KEYCTL_GET_KEYRING_ID: libc::c_long = 0;
+    const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+    // SAFETY: no memory is involved.
+    let id = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_i64)
+    };
+    if id < 0 { Err(io::Error::last_os_error()) } else { Ok(id) }
+}
+
 pub fn unshare_user() -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;

@@ -1,0 +1,110 @@
+//! `security.sysctl`: parameters of the jail's own namespaces, on the real
+//! kernel.
+
+use std::fs;
+
+use crate::support::{Bench, CALLERS, Caller};
+
+const SYSCTLS: &[(&str, &str)] = &[
+    ("net.ipv4.ip_unprivileged_port_start", "0"),
+    ("net.ipv4.ip_local_port_range", "40000 40100"),
+    ("net/ipv4/conf/lo/forwarding", "1"),
+    ("kernel.shmmni", "77"),
+    ("kernel.sem", "100 200 30 40"),
+    ("fs.mqueue.msg_max", "5"),
+];
+
+fn file(name: &str) -> String {
+    let name = if name.contains('/') { name.to_owned() } else { name.replace('.', "/") };
+    format!("/proc/sys/{name}")
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+#[test]
+fn they_are_set_inside_and_only_there() {
+    for caller in CALLERS {
+        let keys: String = SYSCTLS
+            .iter()
+            .map(|(name, value)| match name.contains('/') {
+                true => format!("\"{name}\" = \"{value}\"\n"),
+                false => format!("{name} = \"{value}\"\n"),
+            })
+            .collect();
+        let set = Bench::new(&format!("[security.sysctl]\n{keys}"));
+        let unset = Bench::new("");
+        for (name, value) in SYSCTLS {
+            let outside = fs::read_to_string(file(name)).unwrap();
+            let control = unset.probe(caller, &["read", &file(name)]);
+            assert_eq!(control.status, 0, "{control:?}");
+            assert_ne!(words(&control.stdout), words(value), "{name} has that value anyway");
+            let run = set.probe(caller, &["read", &file(name)]);
+            assert_eq!(words(&run.stdout), words(value), "{name} {run:?}");
+            assert_eq!(fs::read_to_string(file(name)).unwrap(), outside, "{name} of the host");
+        }
+        set.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_value_that_the_kernel_does_not_keep_fails_the_launch() {
+    for caller in CALLERS {
+        // A number with a zero in front is octal to the kernel.
+        let bench = Bench::new("[security]\nsysctl = { net.core.somaxconn = \"010\" }");
+        let run = bench.probe(caller, &["true"]);
+        assert_eq!(run.status, 125, "{run:?}");
+        assert!(run.stderr.contains("the kernel holds `8`"), "{run:?}");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_value_or_name_that_the_kernel_refuses_fails_the_launch() {
+    for caller in CALLERS {
+        for sysctl in ["net.ipv4.ip_forward = \"no\"", "net.ipv4.no_such_thing = 1"] {
+            let bench = Bench::new(&format!("[security.sysctl]\n{sysctl}"));
+            let run = bench.probe(caller, &["true"]);
+            assert_eq!(run.status, 125, "{run:?}");
+            assert!(run.stderr.contains("set the sysctl net/ipv4/"), "{run:?}");
+            bench.assert_nothing_left();
+        }
+    }
+}
+
+/// What is below the root's `/proc` when the sysctl is set must not matter.
+#[test]
+fn a_root_with_a_proc_of_its_own_does_not_catch_the_write() {
+    for caller in CALLERS {
+        let bench = Bench::with_root(
+            "api-filesystems = [\"/dev\"]",
+            "[security.sysctl]\nnet.ipv4.ip_forward = 1\n",
+        );
+        let caught = bench.root.join("proc/sys/net/ipv4");
+        fs::create_dir_all(&caught).unwrap();
+        fs::write(caught.join("ip_forward"), "trap").unwrap();
+        let run = bench.probe(caller, &["true"]);
+        assert_eq!(run.status, 0, "{run:?}");
+        assert_eq!(fs::read_to_string(caught.join("ip_forward")).unwrap(), "trap");
+    }
+}
+
+#[test]
+fn the_hosts_own_are_out_of_reach() {
+    let cases = [
+        ("", "kernel.core_pattern = \"x\""),
+        ("", "vm.swappiness = 1"),
+        ("network = { mode = \"host\" }\n", "net.ipv4.ip_forward = 1"),
+        ("namespaces = { ipc = \"host\" }\n", "kernel.shmmni = 1"),
+        ("namespaces = { uts = \"host\" }\n", "kernel.domainname = \"x\""),
+    ];
+    for (top, sysctl) in cases {
+        let bench = Bench::new(&format!("[security.sysctl]\n{sysctl}"));
+        let text = fs::read_to_string(&bench.unit).unwrap();
+        fs::write(&bench.unit, format!("{top}{text}")).unwrap();
+        let run = bench.probe(Caller::Root, &["true"]);
+        assert_eq!(run.status, 125, "{run:?}");
+        assert!(run.stderr.contains("E0319"), "{run:?}");
+    }
+}
