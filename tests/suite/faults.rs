@@ -2,7 +2,6 @@
 //! hostile surroundings. What is tried is in tests/fault; each try is in a
 //! small world of its own, whose whole ledger is compared.
 
-mod calls;
 mod units;
 
 use std::path::{Path, PathBuf};
