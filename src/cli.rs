@@ -26,6 +26,7 @@ use crate::plan::step::{Origin, Step};
 use crate::plan::{self, Care, Plan};
 use crate::run::error::{StepFailed, hint};
 use crate::run::{self, Cause, Ended};
+use crate::seccomp::print;
 use crate::source::Sources;
 use crate::unit::{self, Loaded};
 
@@ -52,6 +53,8 @@ enum Command {
     Init(Init),
     /// List what an overlay's upper directory adds, changes and deletes
     Changes(Changes),
+    /// Print the filter for system calls that a unit gets
+    Seccomp(SeccompVerb),
     /// Take back what killed launches have left
     Gc(Gc),
     /// Store images, list and remove them
@@ -242,6 +245,24 @@ struct Changes {
 }
 
 #[derive(Debug, Args)]
+struct SeccompVerb {
+    /// The unit, a TOML file
+    unit: PathBuf,
+
+    /// Print which calls meet with what, instead of the instructions
+    #[arg(long, conflicts_with = "json")]
+    pseudo: bool,
+
+    /// Print a profile for OCI runtimes
+    #[arg(long)]
+    json: bool,
+
+    /// Set a key over the unit
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 struct Gc {
     /// Say nothing but errors
     #[arg(long, short)]
@@ -284,6 +305,7 @@ pub fn main() -> i32 {
         Command::Audit(audit) => audit.run(),
         Command::Init(init) => init.run(),
         Command::Changes(changes) => changes.run(),
+        Command::Seccomp(seccomp) => seccomp.run(),
         Command::Gc(gc) => gc.run(),
         Command::Image(verb) => verb.run(),
     }
@@ -707,6 +729,48 @@ impl Init {
                 }
                 1
             }
+        }
+    }
+}
+
+impl SeccompVerb {
+    fn run(&self) -> i32 {
+        let name = self.unit.display().to_string();
+        let mut loaded = unit::load(&self.unit, &self.set, &[]);
+        if loaded.unit.as_ref().is_some_and(|unit| unit.process.command.is_none()) {
+            // What it runs may come with the launch, and does not matter here.
+            loaded = unit::load(&self.unit, &self.set, &["COMMAND".to_owned()]);
+        }
+        let planning =
+            loaded.unit.as_ref().map(|unit| plan::plan(unit, &Machine::default(), Care::Launch));
+        let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+        let plan = planning.and_then(|planning| {
+            diagnostics.extend(planning.diagnostics);
+            planning.plan
+        });
+        diagnostic::sort(&mut diagnostics);
+        diagnostics.dedup();
+        let Some(plan) = plan.filter(|_| !has_error(&diagnostics)) else {
+            report(&diagnostics, &loaded.sources, &name);
+            return 1;
+        };
+        let filter = plan.steps.iter().find_map(|planned| match &planned.step {
+            Step::LoadSeccomp { filter, .. } => Some(filter),
+            _ => None,
+        });
+        let Some(filter) = filter else {
+            complain(&format!("{name}: no filter: every system call reaches the kernel"));
+            return 1;
+        };
+        let policy = filter.policy();
+        let text = match (self.pseudo, self.json) {
+            (true, _) => print::pseudo(&policy),
+            (_, true) => format!("{:#}\n", print::profile(&policy)),
+            _ => print::disassembly(&policy, &filter.program()),
+        };
+        match self::print(&text) {
+            0 => 0,
+            _ => 2,
         }
     }
 }

@@ -30,6 +30,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0311", "the root holds a link where a directory must be"),
     ("E0312", "a program, library or file that a closure needs and the host does not have"),
     ("E0313", "an image or archive that cannot be used"),
+    ("E0316", "a filter for system calls that would stop the launch itself"),
     ("E0318", "a question that the host did not answer, without which something could be left out"),
     ("E0319", "a sysctl that belongs to no namespace, or to one that is shared"),
     ("W0001", "a path that will be created in the root directory"),
@@ -40,4 +41,5 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0006", "a limit that this host can only keep in part"),
     ("W0007", "something that a program of a closure would rather have, and the host does not"),
     ("W0008", "a name that is looked up when the image has been unpacked"),
+    ("W0009", "a filter for system calls under which few programs start"),
 ];

@@ -176,6 +176,11 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             Some(fd) => Fails(format!("descriptor {fd} is not open")),
             None => Works,
         },
+        Step::LoadSeccomp { .. } => {
+            needs(host.look(Path::new("/proc/sys/kernel/seccomp/actions_avail")).is_ok(), || {
+                "this kernel has no filters for system calls".to_owned()
+            })
+        }
         // Planning has looked for the command and its interpreter.
         Step::Exec { .. } => Works,
     }

@@ -347,6 +347,14 @@ fn fragment(step: &Step) -> Fragment {
             };
             Call(format!("{end}; here the shell closes those it has opened"))
         }
+        Step::LoadSeccomp { filter, .. } => {
+            let policy = filter.policy();
+            Call(format!(
+                "seccomp(SECCOMP_SET_MODE_FILTER) with {} rules and the default action {}; `jailrun seccomp UNIT` prints it",
+                policy.rules(),
+                policy.default.word()
+            ))
+        }
         Step::Exec { command, environment } => {
             let mut words = vec!["env".to_owned(), "-i".to_owned()];
             words.extend(environment.iter().map(|(name, value)| quote(&format!("{name}={value}"))));
@@ -659,7 +667,7 @@ impl<'a> Writer<'a> {
                 self.prefix(&words);
             }
         }
-        if !matches!(step, Step::CloseFds { .. }) {
+        if !matches!(step, Step::CloseFds { .. } | Step::LoadSeccomp { .. }) {
             self.after_setpriv = is_setpriv;
         }
         if matches!(step, Step::Enter { .. }) {

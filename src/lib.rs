@@ -28,6 +28,7 @@ pub mod mountinfo;
 pub mod names;
 pub mod plan;
 pub mod run;
+pub mod seccomp;
 pub mod source;
 pub mod sys;
 pub mod tree;

@@ -135,6 +135,11 @@ pub const DANGEROUS_CAPABILITIES: &[(usize, &str)] = &[
     (39, "loads BPF programs"),
 ];
 
+/// The bit of a capability.
+pub const fn capability_bit(number: u32) -> u64 {
+    1 << number
+}
+
 const fn bits(numbers: &[u32]) -> u64 {
     let mut set = 0;
     let mut index = 0;

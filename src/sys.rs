@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::errno::Errno;
 
+use crate::seccomp::Instruction;
+
 /// Result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
 
@@ -236,6 +238,21 @@ pub fn prctl(option: i32, argument: u64, second: u64) -> Result<i32> {
     Errno::result(unsafe { libc::prctl(option, argument, second, 0_u64, 0_u64) })
 }
 
+/// Loads a filter for system calls, seccomp(2).
+pub fn load_filter(program: &[Instruction]) -> Result<()> {
+    const { assert!(size_of::<Instruction>() == size_of::<libc::sock_filter>()) };
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?,
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: an instruction is laid out as `struct sock_filter`; the kernel
+    // reads the program, and copies it before it returns.
+    let result = unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0_u64, &raw const program)
+    };
+    Errno::result(result).map(drop)
+}
+
 /// Sets effective, permitted and inheritable capabilities, capset(2).
 pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     const VERSION_3: u32 = 0x2008_0522;
@@ -340,6 +357,17 @@ pub fn set_domain_name(name: &str) -> Result<()> {
     // SAFETY: pointer and length describe the string.
     let result = unsafe { libc::syscall(libc::SYS_setdomainname, name.as_ptr(), name.len()) };
     Errno::result(result).map(drop)
+}
+
+/// keyctl(2) `KEYCTL_GET_KEYRING_ID`: the session keyring's number.
+pub fn session_keyring() -> Result<i64> {
+    const KEYCTL_GET_KEYRING_ID: libc::c_long = 0;
+    const KEY_SPEC_SESSION_KEYRING: libc::c_long = -3;
+    // SAFETY: no pointer is passed.
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_u64)
+    };
+    Errno::result(result).map(i64::from)
 }
 
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new session keyring.

@@ -9,6 +9,7 @@ use crate::plan::Plan;
 use crate::plan::step::{
     MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, RootMap, Spot, Step,
 };
+use crate::seccomp::Filter;
 
 /// What lies somewhere in the jail's tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +117,8 @@ pub struct Facts {
     pub new_session: bool,
     /// Whether the caller's keyring is left behind.
     pub new_keyring: bool,
+    /// The filter for system calls.
+    pub filter: Option<(Filter, Origin)>,
     /// Names in its environment.
     pub environment: Vec<String>,
 }
@@ -149,6 +152,7 @@ impl Facts {
             propagation: None,
             new_session: false,
             new_keyring: false,
+            filter: None,
             environment: Vec::new(),
         };
         let state = plan.steps.iter().find_map(|planned| match &planned.step {
@@ -297,6 +301,7 @@ impl Facts {
             Step::SetCapabilities { permitted, ambient: _ } => self.permitted = *permitted,
             Step::ChangeDirectory { .. } => {}
             Step::NoNewPrivileges => self.no_new_privileges = true,
+            Step::LoadSeccomp { filter, .. } => self.filter = Some((filter.clone(), origin)),
             Step::CloseFds { keep } => {
                 self.kept.clone_from(keep);
                 self.kept_origin = Some(origin);

@@ -268,6 +268,9 @@ pub fn describe(step: &Step) -> String {
             let words: Vec<_> = keep.iter().map(i32::to_string).collect();
             format!("close every descriptor above 2 but {}", words.join(" "))
         }
+        Step::LoadSeccomp { filter, .. } => {
+            format!("load {}", crate::seccomp::print::summary(filter))
+        }
         Step::Exec { command, .. } => format!("execute {}", command.join(" ")),
     }
 }

@@ -13,6 +13,7 @@ mod image;
 pub(crate) mod mounts;
 mod process;
 pub(crate) mod root;
+mod seccomp;
 mod stack;
 pub mod step;
 mod sysctl;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::root::Tree;
+use super::seccomp::Moment;
 use super::step::{Namespace, OpenMode, Origin, Planned, RootMap, Step};
 use super::view::Walk;
 use super::{Planner, origin, unspan};
@@ -551,6 +552,10 @@ impl<H: Host> Planner<'_, H> {
         );
         // Another user than root keeps through execve what is ambient.
         let permitted = if user.uid == 0 { capabilities } else { ambient };
+        let moment = self.seccomp_moment(permitted);
+        if moment == Moment::Privileged {
+            self.seccomp(moment, capabilities, permitted | ambient);
+        }
         self.push(Step::SetCapabilities { permitted, ambient }, by);
         // Before the working directory: no descriptor may lead it astray.
         let pass = &self.unit.process.pass_fds;
@@ -568,6 +573,9 @@ impl<H: Host> Planner<'_, H> {
         let no_new = &security.no_new_privileges;
         if no_new.value {
             self.setting(Step::NoNewPrivileges, &unspan(no_new), "security.no-new-privileges");
+        }
+        if moment == Moment::Last {
+            self.seccomp(moment, capabilities, 0);
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use crate::block_image::Filesystem;
 pub use crate::image::oci::Key;
 pub use crate::image::source::Source;
+pub use crate::seccomp::Filter;
 pub use crate::tree::Owners;
 pub use crate::unit::mounts::MountFlags;
 pub use crate::unit::namespaces::TimeOffsets;
@@ -643,6 +644,14 @@ pub enum Step {
         /// Except these.
         keep: Vec<i32>,
     },
+    /// Loads the filter for system calls.
+    LoadSeccomp {
+        /// The filter.
+        filter: Filter,
+        /// Without no_new_privs CAP_SYS_ADMIN is raised for it: the
+        /// capabilities that are permitted meanwhile.
+        hold: Option<u64>,
+    },
     /// Becomes the command.
     Exec {
         /// The command and its arguments.
@@ -733,6 +742,7 @@ impl Step {
             | Self::ChangeDirectory { .. }
             | Self::NoNewPrivileges
             | Self::CloseFds { .. }
+            | Self::LoadSeccomp { .. }
             | Self::Exec { .. } => None,
         }
     }

@@ -82,6 +82,9 @@ impl Table {
         }
         host.file("/proc/keys", "");
         host.file("/proc/kcore", "");
+        host.file("/proc/sys/kernel/osrelease", "6.18.0-test\n");
+        host.file("/proc/sys/kernel/seccomp/actions_avail", "kill_process allow\n");
+        host.file("/etc/profile.json", "{\"defaultAction\": \"SCMP_ACT_LOG\"}");
         host.file("/sys/devices/system/cpu/online", "0-3\n");
         host.file("/sys/devices/system/node/online", "0\n");
         host.put("/dev/vda", Node::Block(254, 0));
@@ -485,6 +488,7 @@ start with no capability <- default of security.capabilities
 close every descriptor above 2 <- default of process.pass-fds
 go to / <- default of process.cwd
 rule out gaining privileges by execve <- default of security.no-new-privileges
+load the default filter for system calls: 309 of 383 pass, the others get errno:EPERM, in 92 instructions <- default of security.seccomp
 execute true <- web.toml:4
 
 "#]]
@@ -560,6 +564,7 @@ start with no capability <- default of security.capabilities
 close every descriptor above 2 <- default of process.pass-fds
 go to / <- default of process.cwd
 rule out gaining privileges by execve <- default of security.no-new-privileges
+load the default filter for system calls: 309 of 383 pass, the others get errno:EPERM, in 92 instructions <- default of security.seccomp
 execute true <- web.toml:4
 
 "#]]
@@ -1633,6 +1638,12 @@ fn assert_order(planned: &[super::Planned], capabilities: bool) {
     before("setuid changes the capability sets", ids, caps);
     before("no descriptor leads the working directory astray", caps, close);
     before("no descriptor leads the working directory astray", close, cwd);
+    for index in all(&steps, |step| matches!(step, Step::LoadSeccomp { .. })) {
+        match steps.contains(&Step::NoNewPrivileges) {
+            true => assert_eq!(index, exec - 1, "nothing but the command is filtered"),
+            false => before("a filter needs no_new_privs or CAP_SYS_ADMIN", ids, index),
+        }
+    }
     for index in all(&steps, |step| *step == Step::NoNewPrivileges) {
         before("no_new_privs last", cwd, index);
         before("no_new_privs last", index, exec);
@@ -1785,6 +1796,11 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
         ("security", "ambient-capabilities") => {
             ("[\"CAP_KILL\"]", "security.capabilities = [\"CAP_KILL\"]\nroot.path = \"/srv/web\"\n")
         }
+        ("security", "seccomp") => ("\"strict\"", root),
+        ("security.seccomp", "default-action") => ("\"log\"", root),
+        ("security.seccomp", "profile") => ("\"/etc/profile.json\"", root),
+        ("security.seccomp", "allow") => ("[\"@mount\", \"ptrace\"]", root),
+        ("security.seccomp", _) => ("[\"ptrace\"]", root),
         ("security", "masked-paths" | "read-only-paths") => ("[\"/data\"]", root),
         ("security", "keyring") => ("\"host\"", root),
         ("security", "sysctl") => ("{ \"kernel.shmmni\" = 99, net.ipv4.ip_forward = \"1\" }", root),

@@ -67,6 +67,8 @@ pub(super) struct Context {
     pub(super) oom: Option<OwnedFd>,
     /// How the jail is ended.
     pub(super) supervise: super::Supervision,
+    /// What the last step needs, where it was prepared before it.
+    start: Option<Start>,
     /// Mount points that this launch has made on the host.
     pub(super) made: Vec<usize>,
 }
@@ -91,6 +93,7 @@ impl Context {
             loops: Vec::new(),
             oom: None,
             supervise: super::Supervision::default(),
+            start: None,
             made: Vec::new(),
         }
     }
@@ -231,6 +234,9 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::NewKeyring => match sys::new_session_keyring() {
             // A kernel without keyrings has none to share.
             Ok(()) | Err(Errno::ENOSYS) => {}
+            // A filter around jailrun itself, as in a container or another
+            // jail, keeps the command from every keyring as well.
+            Err(Errno::EPERM) if sys::session_keyring() == Err(Errno::EPERM) => {}
             Err(errno) => return Err(errno.into()),
         },
         Step::ForbidTracing => drop(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?),
@@ -409,7 +415,24 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::NoNewPrivileges => drop(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
         Step::CloseFds { keep } => close_fds(cx, keep)?,
-        Step::Exec { command, environment } => return Err(exec(cx, command, environment)),
+        Step::LoadSeccomp { filter, hold } => {
+            if let Some(Step::Exec { command, environment }) =
+                plan.steps.get(index + 1).map(|planned| &planned.step)
+            {
+                cx.start = Some(prepare_exec(cx, command, environment)?);
+            }
+            if let Some(hold) = hold {
+                sys::capset(*hold, *hold, 0)?;
+            }
+            sys::load_filter(&filter.program())?;
+        }
+        Step::Exec { command, environment } => {
+            let start = match cx.start.take() {
+                Some(start) => start,
+                None => prepare_exec(cx, command, environment)?,
+            };
+            return Err(exec(start));
+        }
     }
     Ok(Flow::Next)
 }
@@ -945,50 +968,75 @@ fn close_fds(cx: &mut Context, keep: &[i32]) -> Applied {
     Ok(())
 }
 
-fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> Failed {
-    let list = |words: Vec<String>| -> Result<Vec<CString>, Failed> {
-        words.into_iter().map(|word| CString::new(word).map_err(|_| Errno::EINVAL.into())).collect()
+/// What execve needs.
+#[derive(Debug)]
+struct Start {
+    /// The files to try; each with whether it is there.
+    candidates: Vec<(CString, bool)>,
+    /// Why the file after those is not tried.
+    stop: Option<Failed>,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    /// Where it was searched for.
+    path: Option<String>,
+}
+
+/// Everything that comes before execve: under the filter there is nothing left
+/// to do but that, and to report that it has failed.
+fn prepare_exec(
+    cx: &Context,
+    command: &[String],
+    environment: &[(String, String)],
+) -> Applied<Start> {
+    let list = |words: &mut dyn Iterator<Item = String>| -> Applied<Vec<CString>> {
+        words.map(|word| CString::new(word).map_err(|_| Errno::EINVAL.into())).collect()
     };
-    let prepared = list(command.to_vec()).and_then(|arguments| {
-        let environment =
-            environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        Ok((arguments, list(environment)?))
-    });
-    let (arguments, environment_text) = match prepared {
-        Ok(prepared) => prepared,
-        Err(failed) => return failed,
-    };
-    if let Err(failed) = cx.leave_this_cpu().and_then(|()| restore_signals(cx)) {
-        return failed;
-    }
     let program = &command[0];
     let path = environment.iter().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
-    let candidates: Vec<PathBuf> = if program.contains('/') {
+    let files: Vec<PathBuf> = if program.contains('/') {
         vec![program.into()]
     } else {
         path.split(':').map(|directory| Path::new(directory).join(program)).collect()
     };
-    let mut refused = None;
-    for candidate in &candidates {
-        let Ok(text) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
-        if let Err(failed) = refuse_magic(candidate, 0) {
-            return failed;
+    let mut candidates = Vec::with_capacity(files.len());
+    let mut stop = None;
+    let is_search = !program.contains('/');
+    for file in files {
+        let Ok(text) = CString::new(file.as_os_str().as_bytes()) else { continue };
+        match refuse_magic(&file, 0) {
+            Ok(exists) => candidates.push((text, exists)),
+            Err(failed) => {
+                stop = Some(failed);
+                break;
+            }
         }
-        let errno = sys::execve(&text, &arguments, &environment_text);
-        let exists = unistd::faccessat(
-            nix::fcntl::AT_FDCWD,
-            candidate.as_path(),
-            unistd::AccessFlags::F_OK,
-            AtFlags::empty(),
-        )
-        .is_ok();
-        match errno {
-            Errno::ENOENT if exists => {
+        // Those behind it in PATH are not looked at.
+        if is_search && file.is_file() && unistd::access(&file, unistd::AccessFlags::X_OK).is_ok() {
+            break;
+        }
+    }
+    let start = Start {
+        candidates,
+        stop,
+        arguments: list(&mut command.iter().cloned())?,
+        environment: list(&mut environment.iter().map(|(name, value)| format!("{name}={value}")))?,
+        path: is_search.then(|| path.to_owned()),
+    };
+    cx.leave_this_cpu()?;
+    restore_signals(cx)?;
+    Ok(start)
+}
+
+fn exec(start: Start) -> Failed {
+    let mut refused = None;
+    for (candidate, exists) in &start.candidates {
+        match sys::execve(candidate, &start.arguments, &start.environment) {
+            Errno::ENOENT if *exists => {
                 return Failed::because(
                     Errno::ELIBACC,
                     format!(
                         "`{}` exists; the interpreter or loader it names does not",
-                        candidate.display()
+                        candidate.to_string_lossy()
                     ),
                 );
             }
@@ -996,16 +1044,22 @@ fn exec(cx: &Context, command: &[String], environment: &[(String, String)]) -> F
             errno => refused = Some((errno, candidate)),
         }
     }
-    match refused {
-        Some((errno, candidate)) => Failed::because(errno, format!("`{}`", candidate.display())),
-        None if program.contains('/') => Errno::ENOENT.into(),
-        None => Failed::because(Errno::ENOENT, format!("not found in {path}")),
+    if let Some(failed) = start.stop {
+        return failed;
+    }
+    match (refused, start.path) {
+        (Some((errno, candidate)), _) => {
+            Failed::because(errno, format!("`{}`", candidate.to_string_lossy()))
+        }
+        (None, None) => Errno::ENOENT.into(),
+        (None, Some(path)) => Failed::because(Errno::ENOENT, format!("not found in {path}")),
     }
 }
 
 /// Refuses a program, or an interpreter that it names, behind a magic link: a
-/// root may hold one to `/proc/self/exe`, which is jailrun itself.
-fn refuse_magic(path: &Path, depth: u32) -> Applied {
+/// root may hold one to `/proc/self/exe`, which is jailrun itself. Otherwise
+/// whether the file is there.
+fn refuse_magic(path: &Path, depth: u32) -> Applied<bool> {
     let unread = |errno| Failed::because(errno, format!("looking into `{}`", path.display()));
     match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_MAGICLINKS) {
         Err(Errno::ELOOP) => {
@@ -1013,7 +1067,9 @@ fn refuse_magic(path: &Path, depth: u32) -> Applied {
             return Err(Failed::because(Errno::ELOOP, detail));
         }
         // What does not exist or cannot be reached cannot be executed either.
-        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ENAMETOOLONG) => return Ok(()),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ENAMETOOLONG) => {
+            return Ok(false);
+        }
         Err(errno) => return Err(unread(errno)),
         Ok(_) => {}
     }
@@ -1022,13 +1078,13 @@ fn refuse_magic(path: &Path, depth: u32) -> Applied {
         Ok(fd) => fd,
         // A file that its user may execute and not read is no script: its
         // interpreter could not read it. The rest are no regular files.
-        Err(Errno::EACCES | Errno::ENXIO | Errno::ENODEV) => return Ok(()),
+        Err(Errno::EACCES | Errno::ENXIO | Errno::ENODEV) => return Ok(true),
         Err(errno) => return Err(unread(errno)),
     };
     let mut head = [0_u8; 256];
     let length = match unistd::read(&fd, &mut head) {
         Ok(length) => length,
-        Err(Errno::EISDIR) => return Ok(()),
+        Err(Errno::EISDIR) => return Ok(true),
         Err(errno) => return Err(unread(errno)),
     };
     drop(fd);
@@ -1039,10 +1095,10 @@ fn refuse_magic(path: &Path, depth: u32) -> Applied {
             String::from_utf8_lossy(line.split(|byte| *byte == b'\n').next().unwrap_or(line))
                 .into_owned();
         if let Some(interpreter) = line.split_whitespace().next() {
-            return refuse_magic(Path::new(interpreter), depth + 1);
+            refuse_magic(Path::new(interpreter), depth + 1)?;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The mask the caller had, and default dispositions: a command must not

@@ -185,6 +185,15 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::CloseFds { .. }, Errno::EBADF) => {
             "a descriptor of `pass-fds` is not open in the caller"
         }
+        (Step::LoadSeccomp { .. }, Errno::EINVAL | Errno::ENOSYS) => {
+            "this kernel has no filters for system calls (CONFIG_SECCOMP_FILTER); `seccomp = \"off\"` in `[security]` does without"
+        }
+        (Step::LoadSeccomp { .. }, Errno::EACCES | Errno::EPERM) => {
+            "without `no-new-privileges` a filter needs CAP_SYS_ADMIN"
+        }
+        (Step::LoadSeccomp { .. }, Errno::ENOMEM) => {
+            "the filters that the caller itself runs under leave no room for another one"
+        }
         (Step::Exec { .. }, Errno::ENOEXEC) => "the file is no program, and has no `#!` line",
         (Step::Exec { .. }, Errno::EACCES) => {
             "it is not executable for the command's user, or lies on a mount with `noexec`"

@@ -78,6 +78,10 @@ pub const TABLES: &[TableKey] = &[
     table("limits.rlimits", "Limits of each process, see getrlimit(2)."),
     table("network", "What the jail can reach."),
     table("security", "What the processes of the jail may do."),
+    table(
+        "security.seccomp",
+        "A filter for system calls, put together. Without `default-action` and `profile` the lists change the default filter. A name outweighs a set; in doubt what is stricter holds: `kill`, `deny`, `log`, `allow`.",
+    ),
     table("process", "The command and its surroundings."),
     table("lifecycle", "When and how the jail ends."),
 ];
@@ -541,6 +545,37 @@ pub const KEYS: &[Key] = &[
         "[]",
         "Capabilities that a user other than root keeps; they must be among `capabilities`.",
     ),
+    key(
+        "security",
+        "seccomp",
+        "\"default\", \"strict\", \"off\" or a table",
+        "\"default\"",
+        "Which system calls the jail may make. `default`: what Docker allows, and a little less. `strict`: also without what few programs need. The table is `[security.seccomp]`. `jailrun seccomp UNIT` prints the filter.",
+    ),
+    key(
+        "security.seccomp",
+        "default-action",
+        "\"errno:NAME\", \"kill-process\", \"log\" or \"allow\"",
+        "",
+        "What holds for calls that no list names; then the filter starts from nothing. `errno:EPERM` and `errno:13` refuse, `log` does the call and notes it in the kernel's log.",
+    ),
+    key(
+        "security.seccomp",
+        "profile",
+        "path",
+        "",
+        "A profile in the JSON of OCI runtimes and Docker, from which the filter starts. A relative path starts at the unit's directory.",
+    ),
+    key(
+        "security.seccomp",
+        "allow",
+        "names or sets",
+        "",
+        "Calls that are done, whatever their arguments. `@default` is the default filter, with its conditions.",
+    ),
+    key("security.seccomp", "log", "names or sets", "", "Calls that are done and noted."),
+    key("security.seccomp", "deny", "names or sets", "", "Calls that fail with EPERM."),
+    key("security.seccomp", "kill", "names or sets", "", "Calls that end the process by SIGSYS."),
     key(
         "security",
         "masked-paths",

@@ -11,6 +11,7 @@ pub mod mounts;
 pub mod namespaces;
 pub mod process;
 pub mod root;
+pub mod seccomp;
 pub mod sysctl;
 pub mod tree;
 pub mod value;
@@ -396,6 +397,10 @@ fn list_keys(
     for key in keys::of(table) {
         let entry = found.and_then(|found| found.get(key.name));
         let (value, span) = match entry {
+            // A table in place of a word has keys of its own.
+            Some(entry) if matches!(entry.node.value, Value::Table(_)) && has_table(table, key) => {
+                continue;
+            }
             Some(entry) => (loaded.written(&entry.node), Some(entry.node.span)),
             // Defaults of a mount's keys say nothing about the jail as a whole.
             None if key.default.is_empty() || table == "mounts" => continue,
@@ -405,6 +410,13 @@ fn list_keys(
         };
         list.push(Effective { key: format!("{prefix}{}", key.name), value, span });
     }
+}
+
+/// Whether a key may also be written as a table of the manual.
+fn has_table(table: &str, key: &keys::Key) -> bool {
+    keys::TABLES.iter().any(|known| {
+        known.name.strip_prefix(table).and_then(|rest| rest.strip_prefix('.')) == Some(key.name)
+    })
 }
 
 /// Whether a default of `[root]` stands for something in a root of this kind.

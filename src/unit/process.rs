@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::seccomp::Seccomp;
 use super::sysctl::{Sysctl, Sysctls};
 use super::tree::{Node, Value};
 use super::value::{
@@ -93,6 +94,8 @@ pub struct Security {
     pub capabilities: Setting<Capabilities>,
     /// `ambient-capabilities`.
     pub ambient_capabilities: Setting<Capabilities>,
+    /// `seccomp`.
+    pub seccomp: Seccomp,
     /// `masked-paths`.
     pub masked_paths: Setting<PathSet>,
     /// `read-only-paths`.
@@ -261,6 +264,7 @@ impl Security {
             no_new_privileges: reader.get_or("no-new-privileges", true),
             capabilities: reader.get_or("capabilities", Capabilities(0)),
             ambient_capabilities: reader.get_or("ambient-capabilities", Capabilities(0)),
+            seccomp: Seccomp::read(reader),
             masked_paths: reader.get_or("masked-paths", default_paths()),
             read_only_paths: reader.get_or("read-only-paths", default_paths()),
             sysctl: reader.get::<Sysctls>("sysctl").map(|list| list.value.0).unwrap_or_default(),

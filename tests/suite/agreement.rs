@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `pid`, `ppid`, `session_leader` | the script has no init: the command is process 1 |
 //! | `pdeathsig` | unshare(1) sets it once, jailrun again after a change of user |
+//! | `seccomp` | no command of util-linux loads a filter |
 //! | `dumpable` | reset by execve; says nothing about the set-up |
 //! | `signals` | the script's shell leaves what its caller ignores ignored |
 //! | device numbers, inode of `/` | each mount of memory is a new one |
@@ -30,7 +31,9 @@ use crate::support::{Bench, Caller, Run, command, finish, jailrun, leftovers, ru
 /// What is compared of a report: everything but the table above.
 fn comparable(report: &Value, host: &Value) -> Map<String, Value> {
     let mut fields = report.as_object().unwrap().clone();
-    for field in ["pid", "ppid", "session_leader", "pdeathsig", "dumpable", "signals", "root"] {
+    for field in
+        ["pid", "ppid", "session_leader", "pdeathsig", "dumpable", "seccomp", "signals", "root"]
+    {
         fields.remove(field);
     }
     let host_namespaces = host["namespaces"].as_object().unwrap();

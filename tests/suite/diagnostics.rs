@@ -38,6 +38,11 @@ fn fixture() -> tempfile::TempDir {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
+    fs::write(
+        directory.path().join("profile.json"),
+        "{\n  \"defaultAction\": \"SCMP_ACT_ERRNO\",\n  \"syscalls\": [{\n    \"names\": [\"read\"],\n    \"action\": \"SCMP_ACT_ALOW\"\n  }]\n}\n",
+    )
+    .unwrap();
     fs::create_dir(directory.path().join("data")).unwrap();
     fs::write(directory.path().join("docker.sock"), "").unwrap();
     let hostile = directory.path().join("hostile");
@@ -169,6 +174,10 @@ golden! {
     a_layer_with_links_for_directories_is_refused: "overlay-hostile", Root, 1;
     what_a_closure_lacks_is_told_with_who_wants_it: "closure", Root, 1;
     what_cannot_be_copied_into_memory_is_refused: "populate", Root, 1;
+    system_calls_and_actions_that_are_none_are_told: "seccomp", Root, 1;
+    a_filter_that_would_stop_the_launch_is_refused: "seccomp-launch", Root, 1;
+    a_filter_that_stops_the_loader_is_warned_of: "seccomp-loader", Root, 0;
+    a_profile_that_is_none_is_told_where: "seccomp-profile", Root, 1;
 }
 
 /// Codes that no golden file shows, and who produces them.

@@ -190,7 +190,41 @@ is:
 .PP
 .I /sys
 is mounted read\-only as a whole.
-.SH ENVIRONMENT
+.SH SYSTEM CALLS
+The filter is loaded just before the command starts, and holds for everything
+that the jail runs.
+Without
+.B no\-new\-privileges
+and without CAP_SYS_ADMIN for the command it is loaded before capabilities are
+given up, and the launch's last steps run under it.
+.PP
+.I default
+is what Docker publishes of its own profile, with these differences:
+.IP \(bu 2
+sockets, and pairs of them, are of the families UNIX, INET, INET6 and NETLINK;
+.IP \(bu
+no ioctl types into a terminal (TIOCSTI, TIOCLINUX), whatever the upper half of
+the request holds;
+.IP \(bu
+a call by another convention than the architecture's own, such as that of
+32\-bit programs, ends the process;
+.IP \(bu
+io_uring, and what is newer than this list, is answered as by a kernel without
+it (ENOSYS).
+.PP
+What is not allowed fails with EPERM.
+clone(2) makes no namespaces, and clone3(2) fails with ENOSYS, upon which
+programs use clone(2).
+A capability of the jail brings the calls that need it: CAP_SYS_ADMIN those of
+@mount and @namespaces, for instance.
+.PP
+.I strict
+refuses {strict} besides, and every personality(2) but the usual.
+.PP
+.B jailrun seccomp
+prints the filter of a unit.
+These are the sets:
+{sets}.SH ENVIRONMENT
 Unless
 .B process.env
 or
@@ -228,7 +262,9 @@ E stands for an error, W for a warning: a unit with warnings runs.
 .BR getrlimit (2),
 .BR mount (8),
 .BR mount_namespaces (7),
-.BR namespaces (7)
+.BR namespaces (7),
+.BR seccomp (2),
+.BR syscalls (2)
 "#;
 
 /// Units that the page shows.
@@ -323,12 +359,30 @@ fn page() -> String {
     fill_in("masked", &verbatim(&lines(&defaults.masked)));
     fill_in("protected", &verbatim(&lines(&defaults.protected)));
     fill_in("environment", &verbatim(&lines(&defaults.environment)));
+    fill_in("strict", &jailrun::seccomp::sets::STRICT_REFUSES.join(", "));
+    fill_in("sets", &sets());
     let codes: String = CODES
         .iter()
         .map(|(code, meaning)| format!(".TP 8\n.B {code}\n{}", fill(&sentence(meaning))))
         .collect();
     fill_in("codes", &codes);
     page
+}
+
+/// The sets of system calls, each with its members.
+fn sets() -> String {
+    use jailrun::seccomp::sets::{DEFAULT_DOC, SETS, members};
+    let mut text = format!(".TP\n.B @default\n{}", fill(DEFAULT_DOC));
+    for set in SETS {
+        let names = members(set.name).join(" ");
+        text.push_str(&format!(
+            ".TP\n.B {}\n{}.br\n{}",
+            roff(set.name),
+            fill(set.doc),
+            fill(&names)
+        ));
+    }
+    text
 }
 
 fn lines(list: &[String]) -> String {
