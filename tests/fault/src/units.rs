@@ -78,6 +78,10 @@ lifecycle.timeout = "10m"
         "ephemeral",
         "root.path = \"{root}\"\nroot.ephemeral = true\nmounts = [{ target = \"/data\", overlay = { lower = [\"{dir}/a:b\"], upper = \"tmpfs\" } }]",
     ),
+    plain(
+        "mapped",
+        "root.path = \"{root}\"\nroot.ephemeral = true\nidmap.mode = \"auto\"\nmounts = [{ target = \"/data\", bind = \"{dir}/data\", idmap = true }]",
+    ),
     plain("closure", "root.binaries = [\"/bin/true\"]\nprocess.command = [\"/bin/true\"]"),
     plain("archive", "root.tar = \"{dir}/root.tar\""),
     plain("block", "root.image = \"{dir}/root.squashfs\""),
