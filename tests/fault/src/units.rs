@@ -45,6 +45,8 @@ namespaces.time = "private"
 namespaces.time-offsets = { boottime = "1h" }
 limits.memory = "64M"
 limits.cpu = 1
+devices = [{ path = "/dev/fuse" }]
+security.landlock = { read = ["/"], execute = ["/"] }
 limits.pids = 100
 limits.cpuset = "0"
 limits.rlimits = { nofile = 512 }
