@@ -155,6 +155,14 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
         Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
         Step::ForbidTracing => Call("prctl(PR_SET_DUMPABLE, 0)".to_owned()),
         Step::JoinNamespace { namespace, path } => nsenter(*namespace, path),
+        // Its supervisor holds the lock while it runs.
+        Step::FindJail { journal, pid, .. } => Run(vec![
+            format!("test -d /proc/{pid}"),
+            format!("if flock -n {} true; then exit 1; fi", quote_path(journal)),
+        ]),
+        Step::JoinJail { namespace, pid, .. } => {
+            nsenter(*namespace, &Path::new("/proc").join(pid.to_string()).join("ns").join(namespace.file()))
+        }
         Step::NewCgroupNamespace => Prefix(vec!["unshare".to_owned(), "--cgroup".to_owned()]),
         Step::PrivateMounts { propagation } => {
             Run(vec![format!("mount --make-r{} /", propagation_word(*propagation))])

@@ -119,6 +119,12 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// pidfd_open(2).
+pub fn pidfd_open(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointer is passed.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
 /// open_tree(2) of a descriptor: a detached copy of the mount below it.
 pub fn open_tree_clone(at: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     let flags = mount::OPEN_TREE_CLONE

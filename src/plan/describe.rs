@@ -103,6 +103,12 @@ pub fn describe(step: &Step) -> String {
         Step::JoinNamespace { namespace, path } => {
             format!("join the {} namespace {}", namespace.file(), path.display())
         }
+        Step::FindJail { name, pid, .. } => {
+            format!("find the jail {name}, whose first process is {pid}")
+        }
+        Step::JoinJail { namespace, name, .. } => {
+            format!("join the {} namespace of the jail {name}", namespace.file())
+        }
         Step::NewCgroupNamespace => {
             "make its control groups the root of what it sees of them".to_owned()
         }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::jails::jail_of;
 use super::root::Tree;
 use super::seccomp::Moment;
 use super::step::{IdMaps, MapWriter, Namespace, OpenMode, Origin, Planned, Step};
@@ -45,7 +46,9 @@ impl<H: Host> Planner<'_, H> {
         if namespaces.uts.value == Mode::Host {
             return;
         }
-        if let (Mode::Join(_), Some(hostname)) = (&namespaces.uts.value, &self.unit.hostname) {
+        if let (Mode::Join(_) | Mode::Jail(_), Some(hostname)) =
+            (&namespaces.uts.value, &self.unit.hostname)
+        {
             self.find(
                 Diagnostic::error("E0205", "`hostname` would rename another jail")
                     .at_maybe(hostname.span, "needs a private uts namespace")
@@ -82,6 +85,10 @@ impl<H: Host> Planner<'_, H> {
             .then(|| unit.namespaces.time_offsets.as_ref().map(|t| t.value).unwrap_or_default());
         if private_time {
             namespaces.push(Namespace::Time);
+        }
+        let pid = &unit.namespaces.pid;
+        if let Some(step) = self.join_jail(Namespace::Pid, jail_of(&pid.value)) {
+            steps.push(Planned { step, origin: origin(pid.span, "namespaces.pid") });
         }
         if let Mode::Join(path) = &unit.namespaces.pid.value {
             self.check_namespace(path, unit.namespaces.pid.span);
@@ -171,6 +178,15 @@ impl<H: Host> Planner<'_, H> {
                 let step = Step::JoinNamespace { namespace, path: path.clone() };
                 self.setting(step, &unspan(mode), key);
             }
+            if let Some(step) = self.join_jail(namespace, jail_of(&mode.value)) {
+                self.setting(step, &unspan(mode), key);
+            }
+        }
+        let network = &self.unit.network;
+        if let Network::Jail(name) = &network.value
+            && let Some(step) = self.join_jail(Namespace::Net, Some(name))
+        {
+            self.setting(step, &unspan(network), "network.mode");
         }
     }
 

@@ -14,6 +14,7 @@ mod dry_run;
 mod examples;
 mod execution;
 mod images;
+mod jails;
 mod landlock;
 mod layers;
 mod manual;
