@@ -188,7 +188,9 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
             opened => opened?,
         };
         match try_lock(&file)? {
-            true if is_still(&file, path)? => break file,
+            true if is_still(&file, path).or_else(|failed| give_up(&file, path, failed))? => {
+                break file;
+            }
             true => {}
             false => {
                 let message = format!("a jail named `{}` is running", plan.name);
@@ -197,12 +199,30 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
         }
     };
     let mut left = String::new();
-    file.read_to_string(&mut left)?;
+    if let Err(error) = file.read_to_string(&mut left) {
+        return give_up(&file, path, error.into());
+    }
     if !left.is_empty() {
         reclaim(&left)?;
-        file.set_len(0)?;
-        file.rewind()?;
     }
+    if let Err(failed) = write_journal(&mut file, !left.is_empty(), path, plan) {
+        // What it listed has been taken back, and nothing has been made yet.
+        remove_journal(path)?;
+        return Err(failed);
+    }
+    Ok(file)
+}
+
+/// Removes a journal with nothing in it, whose lock is held, before a launch
+/// fails.
+fn give_up<T>(file: &File, path: &Path, failed: Failed) -> Applied<T> {
+    if file.metadata()?.len() == 0 && is_still(file, path)? {
+        remove_journal(path)?;
+    }
+    Err(failed)
+}
+
+fn write_journal(file: &mut File, was_used: bool, path: &Path, plan: &Plan) -> Applied {
     let journal = Journal {
         version: 1,
         name: plan.name.clone(),
@@ -215,8 +235,11 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
         root: path.parent().and_then(|state| stack(plan, state)),
     };
     let text = serde_json::to_vec(&journal).map_err(|_| Errno::EINVAL)?;
-    file.write_all(&text)?;
-    Ok(file)
+    if was_used {
+        file.set_len(0)?;
+        file.rewind()?;
+    }
+    Ok(file.write_all(&text)?)
 }
 
 /// Takes the lock of a range of ids. What a killed launch has left is free.
@@ -250,10 +273,14 @@ fn open_journal(path: &Path, create: bool) -> Applied<File> {
 }
 
 fn try_lock(file: &File) -> Applied<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => return Ok(false),
+            Err(std::fs::TryLockError::Error(error))
+                if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
     }
 }
 
