@@ -424,7 +424,7 @@ pub fn session_keyring() -> Result<i64> {
     let result = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_u64)
     };
-    Errno::result(result).map(i64::from)
+    Errno::result(result)
 }
 
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new session keyring.

@@ -64,8 +64,7 @@ pub fn disassembly(policy: &Policy, program: &[Instruction]) -> String {
             _ => None,
         };
         let comment = comment.map_or(String::new(), |comment| format!("  # {comment}"));
-        // Writing to a String cannot fail.
-        let _: std::fmt::Result = writeln!(out, "{index:4}: {text}{comment}");
+        writeln!(out, "{index:4}: {text}{comment}").expect("writing to a String cannot fail");
     }
     out
 }
