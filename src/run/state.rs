@@ -401,17 +401,19 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
         Err(Failed { errno: Errno::ENOENT, .. }) => {}
         Err(failed) => return Err(failed),
     }
+    let write = |file: &str, text: &str| match write_file(&directory.join(file), text) {
+        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
+        Err(failed) => Err(failed),
+    };
+    // Nothing forks while it is killed: where there is a limit on processes it
+    // says so, and what is frozen cannot.
+    write("pids.max", "0")?;
+    write("freezer.state", "FROZEN")?;
     let processes = match std::fs::read_to_string(directory.join("cgroup.procs")) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let frozen = directory.join("freezer.state");
-    let freeze = |state: &str| match write_file(&frozen, state) {
-        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
-        Err(failed) => Err(failed),
-    };
-    freeze("FROZEN")?;
     for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1)
     {
         match nix::sys::signal::kill(unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL) {
@@ -419,7 +421,7 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
             Err(errno) => return Err(errno.into()),
         }
     }
-    freeze("THAWED")
+    write("freezer.state", "THAWED")
 }
 
 /// Removes a group, ending what is in it. A process that has just died is
