@@ -17,6 +17,7 @@ use crate::unit::decode::{Setting, nearest};
 use crate::unit::limits::exceeds;
 use crate::unit::namespaces::{Mode, TimeMode};
 use crate::unit::process::Network;
+use crate::unit::seccomp::Kind as Filtering;
 use crate::unit::value::{IdSet, Limit, Stream, Tty, Who, parse_id_set};
 
 use super::files::PasswdLine;
@@ -270,7 +271,12 @@ impl<H: Host> Planner<'_, H> {
             let by = unspan(&process.init);
             self.always(Step::HideArguments, "the jail could read them of its process 1");
             self.setting(
-                Step::Init { keep: names::CAP_KILL, clear_groups: !self.private_user },
+                Step::Init {
+                    keep: names::CAP_KILL,
+                    clear_groups: !self.private_user,
+                    filtered: self.unit.security.seccomp.kind != Filtering::Off
+                        && self.unit.security.capabilities.value.0 & names::CAP_SYS_PTRACE != 0,
+                },
                 &by,
                 "process.init",
             );

@@ -11,16 +11,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
+use crate::seccomp::{Policy, compile};
 use crate::sys;
 
 /// Splits: `command` goes on in a new process, where it becomes the command or
 /// reports why not; this process stays as the init and never returns.
 ///
-/// `keep` are the capabilities of the init. `may_trace` tells that the command could trace a process with privileges:
-/// then it starts only when this one has none left.
+/// `keep` are the capabilities of the init, `filtered` tells whether it gets a
+/// filter. `may_trace` tells that the command could trace a process with
+/// privileges: then it starts only when this one has none left.
 pub(super) fn split(
     cx: &mut Context,
     keep: u64,
+    filtered: bool,
     may_trace: bool,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
@@ -28,13 +31,13 @@ pub(super) fn split(
     // gets the caller's mask back just before its execve.
     SigSet::all().thread_set_mask()?;
     if may_trace {
-        return split_in_order(cx, keep, command);
+        return split_in_order(cx, keep, filtered, command);
     }
     let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
         Ok(()) => command(cx),
         Err(_) => super::FAILURE,
     })?;
-    let signals = become_init(keep).unwrap_or_else(|_| {
+    let signals = become_init(keep, filtered).unwrap_or_else(|_| {
         // Without them the jail could not be ended in order: end it now. The
         // pipe is closed by then, and the supervisor sees the status.
         sys::exit_now(super::FAILURE)
@@ -47,6 +50,7 @@ pub(super) fn split(
 fn split_in_order(
     cx: &mut Context,
     keep: u64,
+    filtered: bool,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
     let (ready, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -63,7 +67,7 @@ fn split_in_order(
             })
         }
         sys::Cloned::Parent(pid, _pidfd) => {
-            let init = become_init(keep);
+            let init = become_init(keep, filtered);
             // `hold` is closed by number by then; its destructor must not run.
             std::mem::forget((ready, hold, _pidfd));
             match init {
@@ -74,11 +78,14 @@ fn split_in_order(
     }
 }
 
-fn become_init(keep: u64) -> Applied<SignalFd> {
+fn become_init(keep: u64, filtered: bool) -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     // Before anything is closed: a command that waits is told by the closing.
     sys::capset(keep, keep, 0)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    if filtered {
+        sys::load_filter(&compile(&Policy::init()))?;
+    }
     let fd = u32::try_from(signals.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
     if fd > 0 {
         sys::close_range(0, fd - 1, false)?;
