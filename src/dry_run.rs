@@ -39,6 +39,13 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::Journal { path } => {
             needs(!host.is_locked(path), || "a jail of this name is running".to_owned())
         }
+        Step::ClaimIds { path, name } => {
+            let owner = host.read(path, 64).unwrap_or_default();
+            needs(!host.is_locked(path) || owner == name.as_bytes(), || {
+                "another jail has this range".to_owned()
+            })
+        }
+        Step::BecomeRoot | Step::AttachTree { .. } => Works,
         Step::MakeHostNode { root, .. } | Step::MakeHostLink { root, .. } => {
             needs(host.may_write(root), || format!("{} cannot be written", root.display()))
         }

@@ -16,10 +16,10 @@ use std::path::Path;
 
 use crate::names;
 use crate::plan::Plan;
-use crate::plan::describe::{describe, flag_words, limit_word, propagation_word};
+use crate::plan::describe::{describe, flag_words, limit_word, propagation_word, tree_text};
 use crate::plan::step::{
-    FsOption, MountFlags, Namespace, NodeKind, OpenMode, Origin, Owners, Propagation, RootMap,
-    Source, Spot, Step, TimeOffsets, Undo,
+    FsOption, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
+    Origin, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
 };
 use crate::source::Sources;
 
@@ -40,8 +40,9 @@ enum Fragment {
     LockDirectory(String, &'static str),
     /// A command that prints the name of a new loop device.
     Loop(String),
-    /// A file that stays locked on a descriptor of its own until the jail's end.
-    Lock(String),
+    /// A file that stays locked on a descriptor of its own until the jail's
+    /// end, and what jailrun writes into it.
+    Lock(String, &'static str),
     /// No shell equivalent: the call and its arguments.
     Call(String),
 }
@@ -87,10 +88,13 @@ pub fn preparation(plan: &Plan, sources: &Sources, again: &[String]) -> String {
 }
 
 /// The shell's reading of a step.
-fn fragment(step: &Step) -> Fragment {
+fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
     match step {
         Step::MakeStateDirectory { path } => Run(vec![format!("mkdir -p -m 700 {}", quote_path(path))]),
-        Step::Journal { path } => Lock(quote_path(path)),
+        Step::Journal { path } => {
+            Lock(quote_path(path), "lists in it what is to be taken back after a kill")
+        }
+        Step::ClaimIds { path, .. } => Lock(quote_path(path), "writes the jail's name into it"),
         Step::MakeHostNode { root, path, kind } => Run(make_node(&quote_path(&root.join(path)), *kind)),
         Step::MakeHostLink { root, path, to } => {
             Run(vec![format!("ln -s {} {}", quote(to), quote_path(&root.join(path)))])
@@ -128,9 +132,13 @@ fn fragment(step: &Step) -> Fragment {
         }
         Step::JoinPidNamespace { path } => nsenter(Namespace::Pid, path),
         Step::ClearGroups => Prefix(vec!["setpriv".to_owned(), "--clear-groups".to_owned()]),
-        Step::Enter { namespaces, map, cgroup, time } => {
-            enter(namespaces, *map, cgroup.as_deref(), *time)
+        Step::Enter { namespaces, map, trees: _, cgroup, time } => {
+            enter(namespaces, map.as_ref(), cgroup.as_deref(), *time)
         }
+        Step::BecomeRoot => Prefix(
+            ["setpriv", "--reuid=0", "--regid=0", "--clear-groups"].map(str::to_owned).to_vec(),
+        ),
+        Step::AttachTree { tree, on, flags } => attach_tree(trees.get(*tree), on, *flags),
         Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("tasks"))]),
         Step::NewSession => Prefix(vec!["setsid".to_owned()]),
         Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
@@ -187,7 +195,7 @@ fn fragment(step: &Step) -> Fragment {
             lines.push(format!("chmod {mode:o} {path}"));
             Run(lines)
         }
-        Step::CopyTree { source, owners } => {
+        Step::CopyTree { source, tree: _, owners } => {
             let keep = match owners {
                 Owners::Keep => "",
                 Owners::Caller => " --no-preserve=ownership",
@@ -198,7 +206,7 @@ fn fragment(step: &Step) -> Fragment {
                 "find {source} -mindepth 1 -maxdepth 1 -exec cp -a{keep} -t \"$root\" {{}} +"
             )])
         }
-        Step::UnpackTree { source, owners } => {
+        Step::UnpackTree { source, tree: _, owners } => {
             let keep = match owners {
                 Owners::Keep => "--same-owner",
                 Owners::Caller => "--no-same-owner",
@@ -241,7 +249,7 @@ fn fragment(step: &Step) -> Fragment {
             lines.extend(propagate(*propagation, false, &target));
             Run(lines)
         }
-        Step::Bind { source, target, recursive, flags, propagation } => {
+        Step::Bind { source, tree: _, target, recursive, flags, propagation } => {
             let target = inside(target);
             let how = if *recursive { "--rbind" } else { "--bind" };
             let mut lines = vec![format!("mount {how} {} {target}", quote_path(source))];
@@ -400,7 +408,9 @@ fn undo(undo: &Undo) -> Option<String> {
         Undo::RemoveStateDirectory(path) => {
             Some(format!("rmdir --ignore-fail-on-non-empty {}", quote_path(path)))
         }
-        Undo::RemoveJournal(path) => Some(format!("rm -f {}", quote_path(path))),
+        Undo::RemoveJournal(path) | Undo::RemoveClaim(path) => {
+            Some(format!("rm -f {}", quote_path(path)))
+        }
         // Mount points stay, as they do after a jail.
         Undo::RemoveNode { .. } => None,
     }
@@ -413,7 +423,7 @@ fn nsenter(namespace: Namespace, path: &Path) -> Fragment {
 
 fn enter(
     namespaces: &[Namespace],
-    map: Option<RootMap>,
+    map: Option<&IdMaps>,
     cgroup: Option<&Path>,
     time: Option<TimeOffsets>,
 ) -> Fragment {
@@ -424,13 +434,22 @@ fn enter(
     if namespaces.contains(&Namespace::Pid) || namespaces.contains(&Namespace::Time) {
         words.extend(["--fork".to_owned(), "--kill-child".to_owned()]);
     }
-    if map.is_some() {
+    if map.is_some_and(|map| map.writer == MapWriter::Jail) {
         words.push("--map-root-user".to_owned());
     }
     if let Some(time) = time {
         let seconds = |nanoseconds: i128| nanoseconds.div_euclid(1_000_000_000);
         words.push(format!("--monotonic={}", seconds(time.monotonic)));
         words.push(format!("--boottime={}", seconds(time.boottime)));
+    }
+    if let Some(map) = map.filter(|map| map.writer != MapWriter::Jail) {
+        let write = write_maps(map);
+        // The caller need not be root inside, and loses them by execve then.
+        words.push("--keep-caps".to_owned());
+        // Its own process goes on, and another one of the host writes.
+        let mut waiting = vec!["sh".to_owned(), "-c".to_owned(), quote(&write), "sh".to_owned()];
+        waiting.append(&mut words);
+        words = waiting;
     }
     match cgroup {
         None => Prefix(words),
@@ -444,6 +463,55 @@ fn enter(
             joined.append(&mut words);
             Prefix(joined)
         }
+    }
+}
+
+/// Maps the ids of the shell's own process when it has a user namespace.
+fn write_maps(map: &IdMaps) -> String {
+    let write = |file: &str, helper: &str, ranges: &[IdRange]| match map.writer {
+        MapWriter::Jail | MapWriter::Supervisor => {
+            let lines: String = ranges
+                .iter()
+                .map(|range| format!("{} {} {}\\n", range.inside, range.outside, range.count))
+                .collect();
+            format!("printf \"{lines}\" >/proc/$$/{file}")
+        }
+        MapWriter::Helpers => {
+            let words: String = ranges
+                .iter()
+                .map(|range| format!(" {} {} {}", range.inside, range.outside, range.count))
+                .collect();
+            format!("/usr/bin/{helper} $$ {words}")
+        }
+    };
+    let uid = write("uid_map", "newuidmap", &map.uid);
+    let gid = write("gid_map", "newgidmap", &map.gid);
+    format!(
+        "(while [ \"$(readlink /proc/$$/ns/user)\" = \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.01; done\n{uid}\n{gid}) & exec \"$@\""
+    )
+}
+
+/// What begins a stage whose ids another process maps.
+const WAIT_FOR_MAPS: &str = "while ! read -r map </proc/self/gid_map; do sleep 0.01; done";
+
+fn attach_tree(tree: Option<&HostTree>, on: &Spot, flags: MountFlags) -> Fragment {
+    let at = spot(on);
+    match tree.map(|tree| (&tree.source, tree.recursive)) {
+        Some((TreeSource::Path(source), recursive)) => {
+            let how = if recursive { "--rbind" } else { "--bind" };
+            let mut lines = vec![format!("mount {how} {} {at}", quote_path(source))];
+            match flag_words(flags) {
+                words if words.is_empty() => {}
+                words if recursive => lines.push(each_mount(&words, &at)),
+                words => lines.push(remount(&words, &at)),
+            }
+            Run(lines)
+        }
+        Some((TreeSource::Loop { number, filesystem }, _)) => Call(format!(
+            "fsmount({} of $loop{number}) by root of the host, and move_mount to {at} by root of the jail",
+            filesystem.name()
+        )),
+        None => Call(format!("move_mount to {at}")),
     }
 }
 
@@ -559,6 +627,9 @@ struct Writer<'a> {
     /// Options for the next setpriv(1).
     later: Vec<String>,
     pivoted: bool,
+    /// Whether the stage's shell is another user than the one that has opened
+    /// the script.
+    is_other_user: bool,
     tools_in_root: Vec<String>,
 }
 
@@ -585,7 +656,16 @@ impl<'a> Writer<'a> {
             after_setpriv: false,
             later: Vec::new(),
             pivoted: false,
+            is_other_user: false,
             tools_in_root: Vec::new(),
+        }
+    }
+
+    /// What of the host is opened for the jail.
+    fn trees(&self) -> &'a [HostTree] {
+        match self.plan.steps.get(self.plan.enter()).map(|planned| &planned.step) {
+            Some(Step::Enter { trees, .. }) => trees,
+            _ => &[],
         }
     }
 
@@ -611,16 +691,24 @@ impl<'a> Writer<'a> {
             self.line("set --");
         }
         let last = matches!(step, Step::Exec { .. });
-        let fragment = fragment(step);
+        let fragment = fragment(step, self.trees());
         // Words that were collected take effect before the lines that follow.
         if matches!(fragment, Run(_)) && self.has_prefix && !opens {
             self.next_stage();
         }
         self.comment(comment);
+        if let Step::Enter { trees, .. } = step {
+            for tree in trees.iter().filter(|tree| tree.mapped) {
+                let text = tree_text(&HostTree { mapped: false, ..tree.clone() });
+                self.comment(&format!(
+                    "   no command of util-linux 2.38 does this: mount_setattr({text}, MOUNT_ATTR_IDMAP, the user namespace); without it the files keep their owners"
+                ));
+            }
+        }
         let is_setpriv = matches!(fragment, Setpriv(_));
         match fragment {
             Call(call) => self.comment(&format!("   no command does this: {call}")),
-            Lock(path) => {
+            Lock(path, what) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
                 self.locks.push(fd);
                 // The last jail to end removes an empty directory; a file in it stops that.
@@ -629,7 +717,7 @@ impl<'a> Writer<'a> {
                 ));
                 self.line(&format!("exec {fd}>>{path}"));
                 self.line(&format!("flock -n {fd}"));
-                self.comment("   jailrun also lists in it what is to be taken back after a kill");
+                self.comment(&format!("   jailrun also {what}"));
             }
             LockDirectory(path, how) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
@@ -671,8 +759,14 @@ impl<'a> Writer<'a> {
         if !matches!(step, Step::CloseFds { .. } | Step::LoadSeccomp { .. }) {
             self.after_setpriv = is_setpriv;
         }
-        if matches!(step, Step::Enter { .. }) {
+        if let Step::Enter { map, .. } = step {
             self.next_stage();
+            if map.as_ref().is_some_and(|map| map.writer != MapWriter::Jail) {
+                self.line(WAIT_FOR_MAPS);
+            }
+        }
+        if matches!(step, Step::BecomeRoot) {
+            self.is_other_user = true;
         }
         if matches!(step, Step::Pivot { .. } | Step::Chroot { .. }) {
             self.pivoted = true;
@@ -711,9 +805,12 @@ impl<'a> Writer<'a> {
     fn next_stage(&mut self) {
         let fd = self.free_fds.pop();
         let number = fd.map_or("3".to_owned(), |fd| fd.to_string());
-        if self.pivoted {
-            // A root entered by chroot need not have a /dev/fd.
-            self.tools_in_root.push("sh".to_owned());
+        if self.pivoted || self.is_other_user {
+            // A root entered by chroot need not have a /dev/fd, and what lies
+            // there is the user's who has opened it.
+            if self.pivoted {
+                self.tools_in_root.push("sh".to_owned());
+            }
             self.line(&format!("exec \"$@\" sh -euc \"$(cat <&{number})\""));
         } else {
             self.line(&format!("exec \"$@\" sh -eu /dev/fd/{number}"));
@@ -749,11 +846,12 @@ impl<'a> Writer<'a> {
 
     fn header(&self) -> String {
         let caller = self.plan.steps.iter().find_map(|planned| match &planned.step {
-            Step::Enter { map, .. } => Some(*map),
+            Step::Enter { map, .. } => map.as_ref(),
             _ => None,
         });
-        let caller = match caller.flatten() {
-            Some(map) if map.uid != 0 => format!("the user with uid {}", map.uid),
+        let caller = match caller.map(|map| (map.writer, map.uid_outside(0))) {
+            Some((MapWriter::Jail, Some(uid))) if uid != 0 => format!("the user with uid {uid}"),
+            Some((MapWriter::Helpers, _)) => "the user whose ids these are, uidmap".to_owned(),
             _ => "root".to_owned(),
         };
         let at = self.plan.steps.iter().find_map(|planned| match &planned.step {

@@ -128,6 +128,9 @@ pub trait Host {
     fn is_terminal(&self, fd: i32) -> bool;
     /// Whether a descriptor is open.
     fn is_open(&self, fd: i32) -> bool;
+    /// Whether executing that file gives the privileges of root: set-user-id
+    /// root, or capabilities of its own.
+    fn gives_privileges(&self, path: &Path) -> io::Result<bool>;
     /// Whether somebody holds the lock on a file; flock(2).
     fn is_locked(&self, path: &Path) -> bool;
     /// Page size in bytes.
@@ -382,6 +385,16 @@ impl Host for Machine {
 
     fn is_open(&self, fd: i32) -> bool {
         sys::borrow(fd).is_ok()
+    }
+
+    fn gives_privileges(&self, path: &Path) -> io::Result<bool> {
+        let found = std::fs::symlink_metadata(path)?;
+        let is_set_uid = found.is_file() && found.uid() == 0 && found.mode() & 0o4000 != 0;
+        let mut value = [0_u8; 64];
+        let mut has_capabilities = || {
+            sys::get_xattr(path, c"security.capability", &mut value).is_ok_and(|length| length > 0)
+        };
+        Ok(is_set_uid || has_capabilities())
     }
 
     fn is_locked(&self, path: &Path) -> bool {

@@ -45,6 +45,7 @@ pub mod mount {
     pub const ATTR_NOEXEC: u64 = 0x8;
     pub const ATTR_ATIME: u64 = 0x70;
     pub const ATTR_NOATIME: u64 = 0x10;
+    pub const ATTR_IDMAP: u64 = 0x10_0000;
 }
 
 fn c_path(path: &Path) -> Result<CString> {
@@ -367,7 +368,7 @@ pub fn session_keyring() -> Result<i64> {
     let result = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_u64)
     };
-    Errno::result(result).map(i64::from)
+    Errno::result(result)
 }
 
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new session keyring.
@@ -514,6 +515,63 @@ pub fn send_fd(socket: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<()> {
         None,
     )
     .map(drop)
+}
+
+/// How many descriptors go into one message, `SCM_MAX_FD` of the kernel.
+const MOST_FDS: usize = 253;
+
+/// Sends descriptors over a unix socket, in as many messages as they take; one
+/// at least, so that the receiver is told in any case.
+pub fn send_fds(socket: BorrowedFd<'_>, fds: &[BorrowedFd<'_>]) -> Result<()> {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    let mut rest = fds;
+    loop {
+        let (now, later) = rest.split_at(rest.len().min(MOST_FDS));
+        let raw: Vec<RawFd> = now.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &[][..] } else { &rights[..] };
+        let byte = [std::io::IoSlice::new(b"g")];
+        sendmsg::<()>(socket.as_raw_fd(), &byte, control, MsgFlags::MSG_NOSIGNAL, None)?;
+        rest = later;
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Receives as many descriptors as [`send_fds`] was given; `None` when the
+/// other side is gone.
+pub fn receive_fds(socket: BorrowedFd<'_>, count: usize) -> Result<Option<Vec<OwnedFd>>> {
+    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+    let mut fds = Vec::with_capacity(count);
+    loop {
+        let mut byte = [0_u8; 1];
+        let mut buffer = [std::io::IoSliceMut::new(&mut byte)];
+        let mut space = if count == 0 { Vec::new() } else { nix::cmsg_space!([RawFd; MOST_FDS]) };
+        let space = (count > 0).then_some(&mut space[..]);
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket.as_raw_fd(), &mut buffer, space, flags) {
+            Err(Errno::EINTR) => continue,
+            message => message?,
+        };
+        if message.bytes == 0 {
+            return Ok(None);
+        }
+        // A descriptor that does not fit into the table is lost without a word.
+        if message.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err(Errno::EMFILE);
+        }
+        if count > 0 {
+            for message in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(received) = message {
+                    fds.extend(received.into_iter().map(own));
+                }
+            }
+        }
+        if fds.len() >= count {
+            return Ok(Some(fds));
+        }
+    }
 }
 
 /// Takes ownership of a descriptor that was received over a socket.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::plan::Plan;
 use crate::plan::step::{
-    MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, RootMap, Spot, Step,
+    HostTree, IdMaps, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, Spot, Step,
+    TreeSource,
 };
 use crate::seccomp::Filter;
 
@@ -71,8 +72,12 @@ pub struct Facts {
     pub own: Vec<Namespace>,
     /// Namespaces of others that it joins.
     pub joined: Vec<(Namespace, Origin)>,
-    /// Who is root inside, in a user namespace of its own.
-    pub map: Option<RootMap>,
+    /// Who its users are outside, in a user namespace of its own.
+    pub map: Option<IdMaps>,
+    /// What of the host is opened for it.
+    trees: Vec<HostTree>,
+    /// Where on the stage that is attached.
+    staged: Vec<(PathBuf, PathBuf)>,
     /// User and group inside, further groups, and why.
     pub ids: (u32, u32, Vec<u32>),
     /// Why these.
@@ -123,6 +128,9 @@ pub struct Facts {
     pub environment: Vec<String>,
 }
 
+/// The user that stands for those without a number.
+const NOBODY: u32 = 65_534;
+
 impl Facts {
     /// Reads the plan.
     pub fn of(plan: &Plan) -> Self {
@@ -130,6 +138,8 @@ impl Facts {
             own: Vec::new(),
             joined: Vec::new(),
             map: None,
+            trees: Vec::new(),
+            staged: Vec::new(),
             ids: (0, 0, Vec::new()),
             ids_origin: None,
             bounding: crate::names::ALL_CAPABILITIES,
@@ -180,7 +190,9 @@ impl Facts {
             | Step::MoveSupervisor { .. }
             | Step::KillOnOom { .. }
             | Step::JoinCgroup { .. }
-            | Step::ClearGroups => {}
+            | Step::ClearGroups
+            | Step::BecomeRoot
+            | Step::ClaimIds { .. } => {}
             Step::AttachLoop { file, .. } => self.images.push((file.clone(), origin)),
             Step::SetLimit { file, value, .. } => self.limit(file, value),
             Step::OpenStream { fd: _, path, mode } => match mode {
@@ -193,9 +205,10 @@ impl Facts {
             },
             Step::Supervise { timeout, .. } => self.timeout = *timeout,
             Step::JoinPidNamespace { .. } => self.joined.push((Namespace::Pid, origin)),
-            Step::Enter { namespaces, map, .. } => {
+            Step::Enter { namespaces, map, trees, .. } => {
                 self.own.extend(namespaces);
-                self.map = *map;
+                self.map.clone_from(map);
+                self.trees.clone_from(trees);
             }
             Step::NewSession => self.new_session = true,
             Step::NewKeyring => self.new_keyring = true,
@@ -221,11 +234,29 @@ impl Facts {
                     self.place(target, Content::Image, *flags, origin);
                 }
             }
+            Step::AttachTree { tree, on, flags } => {
+                let source = self.trees.get(*tree).map(|tree| &tree.source);
+                match (on, source) {
+                    (Spot::Stage(at), Some(TreeSource::Path(source))) => {
+                        self.staged.push((at.clone(), source.clone()));
+                    }
+                    (Spot::Stage(_), _) => {}
+                    (Spot::Root(_) | Spot::Inside(_), _) => {
+                        if let Some(target) = inside(on) {
+                            self.place(target, Content::Image, *flags, origin);
+                        }
+                    }
+                }
+            }
             Step::MountOverlay { on, overlay, flags } => {
                 let Some(target) = inside(on) else { return };
-                let of_host: Vec<_> =
-                    overlay.lower.iter().filter(|path| !path.starts_with(state)).cloned().collect();
-                let upper = overlay.upper.as_ref().map(|(upper, _)| upper.clone());
+                let of_host: Vec<_> = overlay
+                    .lower
+                    .iter()
+                    .map(|path| self.behind(path))
+                    .filter(|path| !path.starts_with(state))
+                    .collect();
+                let upper = overlay.upper.as_ref().map(|(upper, _)| self.behind(upper));
                 let read_only = flags.read_only || upper.is_none();
                 self.place(
                     target,
@@ -252,7 +283,7 @@ impl Facts {
                 self.place(target.clone(), content, *flags, origin);
                 self.spread(*propagation);
             }
-            Step::Bind { source, target, recursive, flags, propagation } => {
+            Step::Bind { source, tree: _, target, recursive, flags, propagation } => {
                 let content = match source.starts_with(state) {
                     true => Content::Own,
                     false => Content::Host { source: source.clone(), recursive: *recursive },
@@ -338,6 +369,15 @@ impl Facts {
         }
     }
 
+    /// The host's path behind one of the stage.
+    fn behind(&self, path: &Path) -> PathBuf {
+        let found = self.staged.iter().find_map(|(at, source)| {
+            let below = path.strip_prefix(at).ok()?;
+            Some(if below.as_os_str().is_empty() { source.clone() } else { source.join(below) })
+        });
+        found.unwrap_or_else(|| path.to_owned())
+    }
+
     /// Whether it has that namespace for itself.
     pub fn has(&self, namespace: Namespace) -> bool {
         self.own.contains(&namespace)
@@ -345,12 +385,12 @@ impl Facts {
 
     /// The user outside, as whom files are opened and processes signalled.
     pub fn outside(&self) -> u32 {
-        self.map.map_or(self.ids.0, |map| map.uid)
+        self.map.as_ref().map_or(self.ids.0, |map| map.uid_outside(self.ids.0).unwrap_or(NOBODY))
     }
 
     /// Capabilities that count on the host.
     pub fn host_capabilities(&self) -> u64 {
-        match self.map {
+        match &self.map {
             Some(_) => 0,
             None => self.bounding,
         }

@@ -468,7 +468,7 @@ impl Findings<'_> {
         if !settings.is_empty() {
             let what = format!("finds the kernel's settings writable: {}", some_of(&settings));
             // The files are root's.
-            let weight = match (facts.outside(), facts.map) {
+            let weight = match (facts.outside(), &facts.map) {
                 (0, None) => &weights::KERNEL_SETTINGS,
                 _ => &weights::KERNEL_RECORDS,
             };

@@ -170,9 +170,11 @@ impl<H: Host> Planner<'_, H> {
             let recursive = kind == NodeKind::Directory;
             self.view.mount(path, Place::Host(source.clone()), true);
             self.expect(path.clone(), None, flags, recursive);
+            let tree = self.host_tree(source, recursive, self.is_mapped());
             self.push(
                 Step::Bind {
                     source: source.clone(),
+                    tree,
                     target: path.clone(),
                     recursive,
                     flags,

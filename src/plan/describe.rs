@@ -2,7 +2,8 @@
 //! step is spoken of: `--dry-run`, comments of `--explain`, failures.
 
 use super::step::{
-    ExpectedMount, MountFlags, Namespace, NodeKind, OpenMode, Owners, Propagation, Spot, Step,
+    ExpectedMount, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
+    Owners, Propagation, Spot, Step, TreeSource,
 };
 use crate::names;
 
@@ -55,13 +56,23 @@ pub fn describe(step: &Step) -> String {
         Step::JoinPidNamespace { path } => {
             format!("put its first process into the pid namespace {}", path.display())
         }
+        Step::ClaimIds { path, .. } => {
+            format!("take the lock {} on the jail's range of ids", path.display())
+        }
+        Step::BecomeRoot => "become the jail's own root, without further groups".to_owned(),
+        Step::AttachTree { tree, on, flags } => {
+            format!("attach the opened tree {} to {}{}", tree + 1, spot_text(on), flag_text(*flags))
+        }
         Step::ClearGroups => "give up the caller's further groups".to_owned(),
-        Step::Enter { namespaces, map, cgroup, time } => {
+        Step::Enter { namespaces, map, trees, cgroup, time } => {
             let words: Vec<_> = namespaces.iter().map(|namespace| namespace.option()).collect();
             let mut text =
                 format!("clone its first process into new namespaces: {}", words.join(" "));
             if let Some(map) = map {
-                text.push_str(&format!("; uid {} and gid {} are root inside", map.uid, map.gid));
+                text.push_str(&format!("; {}", map_text(map)));
+            }
+            for (index, tree) in trees.iter().enumerate() {
+                text.push_str(&format!("; tree {}: {}", index + 1, tree_text(tree)));
             }
             if let Some(cgroup) = cgroup {
                 text.push_str(&format!("; in the control group {}", cgroup.display()));
@@ -128,14 +139,14 @@ pub fn describe(step: &Step) -> String {
         Step::MakeStageNode { path, kind, mode, .. } => {
             format!("make the {} {}, mode {mode:o}", kind_word(*kind), path.display())
         }
-        Step::CopyTree { source, owners } => {
+        Step::CopyTree { source, owners, .. } => {
             let owners = match owners {
                 Owners::Keep => "",
                 Owners::Caller => ", as the caller's own",
             };
             format!("copy the content of {} into the root{owners}", source.display())
         }
-        Step::UnpackTree { source, owners } => {
+        Step::UnpackTree { source, owners, .. } => {
             let owners = match owners {
                 Owners::Keep => "",
                 Owners::Caller => ", as the caller's own",
@@ -158,7 +169,7 @@ pub fn describe(step: &Step) -> String {
         Step::WriteContent { path, text } => {
             format!("write {} bytes to {}", text.len(), path.display())
         }
-        Step::AttachRoot { source, at, flags } => {
+        Step::AttachRoot { source, at, flags, .. } => {
             format!(
                 "bind {} to {} as the root{}",
                 source.display(),
@@ -274,6 +285,53 @@ pub fn describe(step: &Step) -> String {
         }
         Step::Exec { command, .. } => format!("execute {}", command.join(" ")),
     }
+}
+
+/// Ids with their numbers outside, and who writes them.
+fn map_text(map: &IdMaps) -> String {
+    let ranges = |ranges: &[IdRange]| -> String {
+        let words: Vec<_> = ranges
+            .iter()
+            .map(|range| {
+                let last = |first: u32| first + (range.count - 1);
+                match range.count {
+                    1 => format!("{} is {}", range.inside, range.outside),
+                    _ => format!(
+                        "{}-{} are {}-{}",
+                        range.inside,
+                        last(range.inside),
+                        range.outside,
+                        last(range.outside)
+                    ),
+                }
+            })
+            .collect();
+        words.join(", ")
+    };
+    if let (true, [uid], [gid]) = (map.is_single(), &map.uid[..], &map.gid[..])
+        && (uid.inside, gid.inside) == (0, 0)
+    {
+        return format!("uid {} and gid {} are root inside", uid.outside, gid.outside);
+    }
+    let by = match map.writer {
+        MapWriter::Jail | MapWriter::Supervisor => "",
+        MapWriter::Helpers => ", by newuidmap and newgidmap",
+    };
+    match map.uid == map.gid {
+        true => format!("ids inside {}{by}", ranges(&map.uid)),
+        false => format!("uids inside {}; gids {}{by}", ranges(&map.uid), ranges(&map.gid)),
+    }
+}
+
+/// A tree that is opened for the jail.
+pub(crate) fn tree_text(tree: &HostTree) -> String {
+    let source = match &tree.source {
+        TreeSource::Path(path) => path.display().to_string(),
+        TreeSource::Loop { number, filesystem } => {
+            format!("the {} of loop device {}", filesystem.name(), number + 1)
+        }
+    };
+    format!("{source}{}", if tree.mapped { " with ids of the map" } else { "" })
 }
 
 fn spot_text(on: &Spot) -> String {
@@ -400,8 +458,12 @@ pub fn summary(steps: &[super::Planned]) -> String {
                     own.push(Namespace::Cgroup.option());
                 }
                 parts.insert(0, format!("own {}", own.join(" ")));
-                if map.is_some() {
-                    parts.push("root inside is you outside".to_owned());
+                match map {
+                    None => {}
+                    Some(map) if map.is_single() => {
+                        parts.push("root inside is you outside".to_owned());
+                    }
+                    Some(map) => parts.push(map_text(map)),
                 }
             }
             Step::VerifyMounts { expected } => {

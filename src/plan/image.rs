@@ -178,7 +178,7 @@ impl<H: Host> Planner<'_, H> {
     /// The file of a disk image, and what is in it.
     pub(super) fn disk(&mut self, image: &DiskImage, span: Option<Span>) -> Option<Disk> {
         let path = self.resolve(&image.path);
-        if self.private_user {
+        if self.private_user && !self.opens_trees {
             self.find(
                 Diagnostic::error("E0309", "an ordinary user cannot mount a disk image")
                     .at_maybe(span, "needs a loop device")
@@ -227,7 +227,7 @@ impl<H: Host> Planner<'_, H> {
         self.view.mount(&target, Place::Memory, true);
         self.expect(target.clone(), Some(filesystem.name()), flags, false);
         let on = Spot::Inside(target);
-        self.push(Step::MountLoop { number, filesystem, on, flags }, by);
+        self.mount_loop(number, filesystem, on, flags, by);
     }
 
     /// Whether the jail's files cannot be looked into while planning.

@@ -9,6 +9,7 @@ pub mod cgroup;
 mod closure;
 pub mod describe;
 mod files;
+mod ids;
 mod image;
 pub(crate) mod mounts;
 mod process;
@@ -22,7 +23,7 @@ pub mod view;
 use std::path::PathBuf;
 
 use self::cgroup::LeftOut;
-use self::step::{ExpectedMount, Origin, Planned, Step};
+use self::step::{ExpectedMount, HostTree, IdMaps, MapWriter, Origin, Planned, Step};
 use self::view::View;
 use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
@@ -131,6 +132,16 @@ struct Planner<'a, H> {
     host: &'a H,
     /// Whether the jail has a user namespace of its own.
     private_user: bool,
+    /// Its id map.
+    maps: Option<IdMaps>,
+    /// Which range of ids is the jail's own.
+    slot: Option<u32>,
+    /// How the files of the root come to belong to the jail's users.
+    shift: ids::Shift,
+    /// Whether the host's trees are opened from outside of the jail.
+    opens_trees: bool,
+    /// Those trees.
+    trees: Vec<HostTree>,
     /// The image or archive that is the root.
     packed: Option<image::Packed>,
     findings: Vec<Diagnostic>,
@@ -156,7 +167,7 @@ impl<'a, H: Host> Planner<'a, H> {
     fn new(unit: &'a Unit, host: &'a H) -> Self {
         let (uid, _) = host.ids();
         let private_user = match unit.namespaces.user.value {
-            UserMode::Auto => uid != 0,
+            UserMode::Auto => uid != 0 || unit.idmap.is_some(),
             UserMode::Private => true,
             UserMode::Host => false,
         };
@@ -164,6 +175,11 @@ impl<'a, H: Host> Planner<'a, H> {
             unit,
             host,
             private_user,
+            maps: None,
+            slot: None,
+            shift: ids::Shift::default(),
+            opens_trees: false,
+            trees: Vec::new(),
             packed: None,
             findings: Vec::new(),
             left_out: Vec::new(),
@@ -188,6 +204,7 @@ impl<'a, H: Host> Planner<'a, H> {
     /// privileges go last, each after the last step that needs it.
     fn steps(&mut self) -> Vec<Planned> {
         self.check_privilege();
+        self.id_maps();
         let groups = self.groups();
         let tree = self.tree();
         let user = self.user(tree.as_ref());
@@ -201,6 +218,7 @@ impl<'a, H: Host> Planner<'a, H> {
         );
         let journal = state.join(format!("{}.json", self.unit.name.value));
         self.setting(Step::Journal { path: journal }, &self.unit.name.clone().map(drop), "name");
+        self.claim_ids(&state);
         if let Some(tree) = &tree {
             self.prepare_tree(tree);
         }
@@ -212,6 +230,9 @@ impl<'a, H: Host> Planner<'a, H> {
 
         // In the jail's first process.
         self.steps.extend(groups.join);
+        if self.maps.as_ref().is_some_and(|maps| maps.writer != MapWriter::Jail) {
+            self.always(Step::BecomeRoot, "the caller is another user in the jail, or none");
+        }
         self.always(Step::NewSession, "no way back to the caller's terminal");
         self.keyring();
         self.join_namespaces();

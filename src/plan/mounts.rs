@@ -108,6 +108,7 @@ impl<H: Host> Planner<'_, H> {
                         let flags = MountFlags { read_only: true, ..flags(mount) };
                         self.bind_step(
                             file,
+                            None,
                             target,
                             false,
                             flags,
@@ -161,6 +162,11 @@ impl<H: Host> Planner<'_, H> {
             Who::Id(id) => Some(*id),
             Who::Name(name) => self.gid_of(name, tmpfs.group.span),
         };
+        let ids = [
+            ("user", owner.unwrap_or(0), tmpfs.user.span),
+            ("group", group.unwrap_or(0), tmpfs.group.span),
+        ];
+        self.refuse_unmapped(&ids);
         options.extend(owner.filter(|id| *id != 0).map(|id| option("uid", id.to_string())));
         options.extend(group.filter(|id| *id != 0).map(|id| option("gid", id.to_string())));
         options
@@ -194,14 +200,32 @@ impl<H: Host> Planner<'_, H> {
         self.check_danger("binding", &source, span);
         let node = if kind == Kind::Directory { NodeKind::Directory } else { NodeKind::File };
         let Some(target) = self.mount_point(mount, node, by) else { return };
+        if mount.idmap.value && !self.opens_trees {
+            self.find(
+                Diagnostic::error("E0309", "a mount with mapped ids needs root and `[idmap]`")
+                    .at_maybe(mount.idmap.span, "asked for here")
+                    .help("an ordinary user's own files are root's inside"),
+            );
+        }
+        let tree = self.host_tree(&source, mount.recursive, mount.idmap.value);
         let place = Place::Host(source.clone());
-        self.bind_step(source, target, mount.recursive, flags(mount), mount.propagation, by, place);
+        self.bind_step(
+            source,
+            tree,
+            target,
+            mount.recursive,
+            flags(mount),
+            mount.propagation,
+            by,
+            place,
+        );
     }
 
     #[allow(clippy::too_many_arguments)]
     fn bind_step(
         &mut self,
         source: PathBuf,
+        tree: Option<usize>,
         target: PathBuf,
         recursive: bool,
         flags: MountFlags,
@@ -211,7 +235,7 @@ impl<H: Host> Planner<'_, H> {
     ) {
         self.view.mount(&target, place, flags.read_only);
         self.expect(target.clone(), None, flags, recursive);
-        self.push(Step::Bind { source, target, recursive, flags, propagation }, by);
+        self.push(Step::Bind { source, tree, target, recursive, flags, propagation }, by);
     }
 
     /// Refuses binds, and what amounts to one, that hand out the host.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::root::Tree;
 use super::seccomp::Moment;
-use super::step::{Namespace, OpenMode, Origin, Planned, RootMap, Step};
+use super::step::{IdMaps, MapWriter, Namespace, OpenMode, Origin, Planned, Step};
 use super::view::Walk;
 use super::{Planner, origin, unspan};
 use crate::closure::PATH;
@@ -59,7 +59,7 @@ impl<H: Host> Planner<'_, H> {
     /// before it: only a child can be in another one.
     pub(super) fn enter(&mut self, cgroup: Option<PathBuf>) -> Vec<Planned> {
         let unit = self.unit;
-        let (uid, gid) = self.host.ids();
+        let (uid, _) = self.host.ids();
         let mut steps = Vec::new();
         let mut namespaces = vec![Namespace::Mount];
         if self.private_user {
@@ -91,15 +91,16 @@ impl<H: Host> Planner<'_, H> {
                 origin: origin(unit.namespaces.pid.span, "namespaces.pid"),
             });
         }
-        if self.private_user && uid == 0 {
+        let map = self.maps.clone();
+        if uid == 0 && map.as_ref().is_some_and(|map| map.writer == MapWriter::Jail) {
             steps.push(Planned {
                 step: Step::ClearGroups,
                 origin: Origin::Always("in the user namespace they could not be given up"),
             });
         }
-        let map = self.private_user.then_some(RootMap { uid, gid });
+        let trees = std::mem::take(&mut self.trees);
         steps.push(Planned {
-            step: Step::Enter { namespaces, map, cgroup, time },
+            step: Step::Enter { namespaces, map, trees, cgroup, time },
             origin: Origin::Always("the split between the host and the jail"),
         });
         // In a pid namespace of others it must hold from the first moment; but
@@ -270,16 +271,14 @@ impl<H: Host> Planner<'_, H> {
         if process.init.value && self.unit.namespaces.pid.value == Mode::Private {
             let by = unspan(&process.init);
             self.always(Step::HideArguments, "the jail could read them of its process 1");
-            self.setting(
-                Step::Init {
-                    keep: names::CAP_KILL,
-                    clear_groups: !self.private_user,
-                    filtered: self.unit.security.seccomp.kind != Filtering::Off
-                        && self.unit.security.capabilities.value.0 & names::CAP_SYS_PTRACE != 0,
-                },
-                &by,
-                "process.init",
-            );
+            let security = &self.unit.security;
+            let step = Step::Init {
+                keep: names::CAP_KILL,
+                clear_groups: self.maps.as_ref().is_none_or(IdMaps::may_set_groups),
+                filtered: security.seccomp.kind != Filtering::Off
+                    && security.capabilities.value.0 & names::CAP_SYS_PTRACE != 0,
+            };
+            self.setting(step, &by, "process.init");
         }
         if self.wants_terminal() {
             let tty = unspan(&self.unit.process.tty);
@@ -482,40 +481,26 @@ impl<H: Host> Planner<'_, H> {
         }
         user.groups.sort_unstable();
         user.groups.dedup();
-        if self.private_user {
-            self.refuse_unmapped(&user);
+        let group = process.group.as_ref().and_then(|group| group.span);
+        let mut ids = vec![
+            ("user", user.uid, process.user.span),
+            ("group", user.gid, group.or(process.user.span)),
+        ];
+        let further = process.supplementary_groups.span;
+        let sets_groups = self.maps.as_ref().is_none_or(IdMaps::may_set_groups);
+        if sets_groups {
+            ids.extend(user.groups.iter().map(|gid| ("group", *gid, further)));
+        }
+        let is_sound = self.refuse_unmapped(&ids);
+        if is_sound && !sets_groups && !user.groups.is_empty() {
+            let reason = "in a user namespace without further ids there is only root";
+            self.find(
+                Diagnostic::error("E0309", "an ordinary user cannot set groups")
+                    .at_maybe(further, reason),
+            );
         }
         self.view.clear();
         user
-    }
-
-    fn refuse_unmapped(&mut self, user: &User) {
-        const REASON: &str = "in a user namespace without further ids there is only root";
-        let process = &self.unit.process;
-        if user.uid != 0 {
-            self.find(
-                Diagnostic::error(
-                    "E0309",
-                    format!("the user {} does not exist in the jail", user.uid),
-                )
-                .at_maybe(process.user.span, REASON)
-                .help("run as root, or leave `user` out: root inside is the caller outside"),
-            );
-        } else if user.gid != 0 {
-            let span = process.group.as_ref().and_then(|group| group.span);
-            self.find(
-                Diagnostic::error(
-                    "E0309",
-                    format!("the group {} does not exist in the jail", user.gid),
-                )
-                .at_maybe(span, REASON),
-            );
-        } else if !user.groups.is_empty() {
-            self.find(
-                Diagnostic::error("E0309", "an ordinary user cannot set groups")
-                    .at_maybe(process.supplementary_groups.span, REASON),
-            );
-        }
     }
 
     /// Bounds what the init and the command can ever have; returns it.
@@ -545,7 +530,8 @@ impl<H: Host> Planner<'_, H> {
         let security = &self.unit.security;
         let ambient = security.ambient_capabilities.value.0;
         let by = origin(security.capabilities.span, "security.capabilities");
-        let groups = (!self.private_user).then(|| user.groups.clone());
+        let sets_groups = self.maps.as_ref().is_none_or(IdMaps::may_set_groups);
+        let groups = sets_groups.then(|| user.groups.clone());
         let process = &self.unit.process;
         let span = process
             .user

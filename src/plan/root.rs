@@ -210,13 +210,18 @@ impl<H: Host> Planner<'_, H> {
             Tree::Memory { options, populate } => {
                 self.memory_root(tree, &at, options, by);
                 for filling in populate {
-                    let owners = match self.private_user {
-                        true => Owners::Caller,
-                        false => Owners::Keep,
-                    };
+                    let keeps = self.keeps_owners(filling);
+                    let owners = if keeps { Owners::Keep } else { Owners::Caller };
+                    let mapped = self.is_mapped();
                     let step = match filling.clone() {
-                        Filling::Copy(source) => Step::CopyTree { source, owners },
-                        Filling::Unpack(source) => Step::UnpackTree { source, owners },
+                        Filling::Copy(source) => {
+                            let tree = self.host_tree(&source, true, mapped);
+                            Step::CopyTree { source, tree, owners }
+                        }
+                        Filling::Unpack(source) => {
+                            let tree = self.host_tree(&source, false, mapped);
+                            Step::UnpackTree { source, tree, owners }
+                        }
                     };
                     self.push(step, by);
                 }
@@ -248,7 +253,22 @@ impl<H: Host> Planner<'_, H> {
     fn attach_root(&mut self, source: PathBuf, at: &Path, flags: MountFlags, origin: Origin) {
         self.view.mount(Path::new("/"), Place::Host(source.clone()), flags.read_only);
         self.expect("/", None, flags, true);
-        self.push(Step::AttachRoot { source, at: at.to_owned(), flags }, origin);
+        let tree = self.host_tree(&source, true, self.is_mapped());
+        self.push(Step::AttachRoot { source, tree, at: at.to_owned(), flags }, origin);
+    }
+
+    /// Whether what is put into memory belongs there to the users of the same
+    /// numbers: those must exist, and the numbers must be seen.
+    fn keeps_owners(&self, filling: &Filling) -> bool {
+        match (&self.maps, filling) {
+            (None, _) => true,
+            (Some(maps), _) if maps.is_single() => false,
+            (Some(_), Filling::Unpack(_)) => true,
+            // Another user's files show as nobody's, unless root maps them.
+            (Some(maps), Filling::Copy(_)) => {
+                self.is_mapped() || maps.uid.iter().all(|range| range.inside == range.outside)
+            }
+        }
     }
 
     /// What holds for the root once everything is in it.
@@ -486,6 +506,7 @@ impl<H: Host> Planner<'_, H> {
         self.expect(target, None, flags, recursive);
         let step = Step::Bind {
             source: source.into(),
+            tree: None,
             target: target.to_owned(),
             recursive,
             flags,
@@ -501,7 +522,7 @@ impl<H: Host> Planner<'_, H> {
             option("mode", "0620"),
         ];
         // The group `tty`; an ordinary user has no such group to give.
-        if !self.private_user {
+        if self.has_gid(5) {
             options.push(option("gid", "5"));
         }
         let flags = MountFlags { nodev: false, ..NO_SUID_DEV_EXEC };

@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use super::Planner;
 use super::image::Disk;
 use super::root::{NO_SUID_DEV, option};
-use super::step::{FsOption, Key, MountFlags, NodeKind, Origin, Overlay, Planned, Spot, Step};
+use super::step::{
+    Filesystem, FsOption, Key, MountFlags, NodeKind, Origin, Overlay, Planned, Spot, Step,
+    TreeSource,
+};
 use super::view::Place;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Attributes, Host, Kind, Mounted};
@@ -182,7 +185,7 @@ impl<H: Host> Planner<'_, H> {
 
     /// Finds layers that the kernel will not take in a user namespace.
     pub(super) fn check_layers(&mut self, steps: &[Planned]) {
-        if !self.private_user {
+        if !self.private_user || self.opens_trees {
             return;
         }
         let stage = self.host.state_directory();
@@ -226,7 +229,7 @@ impl<H: Host> Planner<'_, H> {
                 return None;
             }
         };
-        if self.private_user && !covered.is_empty() {
+        if self.private_user && !self.opens_trees && !covered.is_empty() {
             let at = self.unit.root.ephemeral.span;
             self.find(
                 Diagnostic::error("E0309", "`ephemeral` over a tree with other mounts in it")
@@ -296,15 +299,7 @@ impl<H: Host> Planner<'_, H> {
             let kind = NodeKind::Directory;
             let node = Step::MakeStageNode { path: path.clone(), kind, mode: 0o755, owner: None };
             self.push(node, by);
-            self.push(
-                Step::MountLoop {
-                    number: 0,
-                    filesystem: disk.filesystem,
-                    on: Spot::Stage(path),
-                    flags: NO_SUID_DEV,
-                },
-                by,
-            );
+            self.mount_loop(0, disk.filesystem, Spot::Stage(path), NO_SUID_DEV, by);
         }
         let flags = MountFlags { read_only: stack.upper == Upper::Nothing, ..flags };
         let (lower, read_only) = match stack.upper {
@@ -352,7 +347,9 @@ impl<H: Host> Planner<'_, H> {
             self.expect(target.clone(), None, flags, false);
             let propagation = unit::Propagation::Private;
             let source = mount.target.clone();
-            self.push(Step::Bind { source, target, recursive: false, flags, propagation }, by);
+            let tree = self.host_tree(&source, false, false);
+            let step = Step::Bind { source, tree, target, recursive: false, flags, propagation };
+            self.push(step, by);
             return;
         }
         let stack = Stack {
@@ -420,6 +417,8 @@ impl<H: Host> Planner<'_, H> {
                 Some((upper, work))
             }
         };
+        let lower = lower.into_iter().map(|path| self.stage_layer(path, state, by)).collect();
+        let upper = upper.map(|(upper, work)| self.stage_upper(upper, work, state, by));
         let user_xattrs = self.private_user;
         let mut overlay = Overlay::new(lower, upper, user_xattrs);
         let all = overlay.options().len() > LONGEST_OPTIONS;
@@ -434,12 +433,78 @@ impl<H: Host> Planner<'_, H> {
         overlay
     }
 
+    /// A layer as the jail's first process gets to it.
+    fn stage_layer(&mut self, path: PathBuf, state: &Path, by: Origin) -> PathBuf {
+        if path.starts_with(state) {
+            return path;
+        }
+        match self.host_tree(&path, false, self.is_mapped()) {
+            Some(tree) => self.attach_tree(tree, state, by),
+            None => path,
+        }
+    }
+
+    /// The same of the directory that takes the changes and the kernel's
+    /// scratch directory, which must be on one mount.
+    fn stage_upper(
+        &mut self,
+        upper: PathBuf,
+        work: PathBuf,
+        state: &Path,
+        by: Origin,
+    ) -> (PathBuf, PathBuf) {
+        if upper.starts_with(state) {
+            return (upper, work);
+        }
+        let above = upper.ancestors().find(|above| work.starts_with(above));
+        let Some(above) = above.map(Path::to_owned) else { return (upper, work) };
+        let Some(tree) = self.host_tree(&above, false, self.is_mapped()) else {
+            return (upper, work);
+        };
+        let at = self.attach_tree(tree, state, by);
+        let below = |path: &Path| at.join(path.strip_prefix(&above).unwrap_or(path));
+        (below(&upper), below(&work))
+    }
+
+    fn attach_tree(&mut self, tree: usize, state: &Path, by: Origin) -> PathBuf {
+        let path = self.stage_name(state, "tree-");
+        let kind = NodeKind::Directory;
+        let node = Step::MakeStageNode { path: path.clone(), kind, mode: 0o700, owner: None };
+        self.push(node, by);
+        let on = Spot::Stage(path.clone());
+        self.push(Step::AttachTree { tree, on, flags: MountFlags::NONE }, by);
+        path
+    }
+
+    /// Plans the mount of a loop device, which takes root of the host.
+    pub(super) fn mount_loop(
+        &mut self,
+        number: usize,
+        filesystem: Filesystem,
+        on: Spot,
+        flags: MountFlags,
+        by: Origin,
+    ) {
+        let source = TreeSource::Loop { number, filesystem };
+        let step = match self.open_tree(source, false, self.is_mapped()) {
+            Some(tree) => {
+                let flags = MountFlags { read_only: true, ..flags };
+                Step::AttachTree { tree, on, flags }
+            }
+            None => Step::MountLoop { number, filesystem, on, flags },
+        };
+        self.push(step, by);
+    }
+
     /// A node of the stage that looks like a directory of the host.
     fn stage_node(&self, path: PathBuf, kind: NodeKind, like: &Path) -> Step {
         let found = self.host.attributes(like).ok();
         let mode = found.map_or(0o755, |found| found.mode);
-        // In a user namespace there is nobody but the caller to own it.
-        let owner = found.filter(|_| !self.private_user).and_then(owner_of);
+        // Where the owner does not exist, root has to do.
+        let owner = found
+            .filter(|_| !self.private_user || self.is_mapped())
+            .and_then(owner_of)
+            .filter(|(uid, gid)| self.has_uid(*uid) && self.has_gid(*gid));
         Step::MakeStageNode { path, kind, mode, owner }
     }
 

@@ -13,6 +13,7 @@ pub use crate::image::oci::Key;
 pub use crate::image::source::Source;
 pub use crate::seccomp::Filter;
 pub use crate::tree::Owners;
+pub use crate::unit::idmap::IdRange;
 pub use crate::unit::mounts::MountFlags;
 pub use crate::unit::namespaces::TimeOffsets;
 pub use crate::unit::root::Propagation;
@@ -124,13 +125,79 @@ pub struct ExpectedMount {
     pub recursive: bool,
 }
 
-/// The only user that an unprivileged caller can map.
+/// Users and groups of a user namespace, user_namespaces(7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdMaps {
+    /// User ids, range by range.
+    pub uid: Vec<IdRange>,
+    /// Group ids, range by range.
+    pub gid: Vec<IdRange>,
+    /// Who tells the kernel.
+    pub writer: MapWriter,
+}
+
+/// Who writes an id map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootMap {
-    /// The caller's uid, which becomes 0 inside.
-    pub uid: u32,
-    /// The caller's gid, which becomes 0 inside.
-    pub gid: u32,
+pub enum MapWriter {
+    /// The jail's first process, which may map its own ids and no other, and
+    /// has to give up setgroups(2) for it.
+    Jail,
+    /// jailrun outside, with the privileges of root.
+    Supervisor,
+    /// newuidmap(1) and newgidmap(1), for an ordinary user.
+    Helpers,
+}
+
+impl IdMaps {
+    /// The host's user behind one of the jail.
+    pub fn uid_outside(&self, uid: u32) -> Option<u32> {
+        self.uid.iter().find_map(|range| range.outside_of(uid))
+    }
+
+    /// The host's group behind one of the jail.
+    pub fn gid_outside(&self, gid: u32) -> Option<u32> {
+        self.gid.iter().find_map(|range| range.outside_of(gid))
+    }
+
+    /// Whether root is all there is.
+    pub fn is_single(&self) -> bool {
+        let is_single = |ranges: &[IdRange]| matches!(ranges, [range] if range.count == 1);
+        is_single(&self.uid) && is_single(&self.gid)
+    }
+
+    /// Whether the jail's processes may choose their further groups.
+    pub fn may_set_groups(&self) -> bool {
+        self.writer != MapWriter::Jail
+    }
+}
+
+/// A part of the host's tree that is opened from outside of the jail, whose
+/// first process is another user and may not get there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTree {
+    /// What.
+    pub source: TreeSource,
+    /// With the mounts below it.
+    pub recursive: bool,
+    /// Whether its ids are the jail's own ones, mount_setattr(2)
+    /// `MOUNT_ATTR_IDMAP`.
+    pub mapped: bool,
+    /// Whether mounts that the host makes there later arrive in the jail.
+    pub slave: bool,
+}
+
+/// What a tree of the host is opened from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeSource {
+    /// A file or directory, without links.
+    Path(PathBuf),
+    /// The file system of a loop device.
+    Loop {
+        /// Which of the devices, from 0.
+        number: usize,
+        /// Its type.
+        filesystem: Filesystem,
+    },
 }
 
 /// One option of a file system, as fsconfig(2) takes it.
@@ -225,6 +292,13 @@ pub enum Step {
     Journal {
         /// The file.
         path: PathBuf,
+    },
+    /// Takes the lock of a range of ids, which no other jail of root uses then.
+    ClaimIds {
+        /// The file.
+        path: PathBuf,
+        /// The jail's name, which is written into it.
+        name: String,
     },
     /// Makes a mount point that the root directory lacks, on the host.
     MakeHostNode {
@@ -332,8 +406,10 @@ pub enum Step {
     Enter {
         /// The new ones; always with the mount namespace.
         namespaces: Vec<Namespace>,
-        /// Id map, written in a private user namespace.
-        map: Option<RootMap>,
+        /// Id map of a private user namespace.
+        map: Option<IdMaps>,
+        /// What of the host is opened for the jail.
+        trees: Vec<HostTree>,
         /// The v2 group it is born in.
         cgroup: Option<PathBuf>,
         /// Clocks of a private time namespace.
@@ -341,6 +417,17 @@ pub enum Step {
     },
 
     // In the jail's first process.
+    /// Becomes root of the jail's user namespace, without further groups.
+    BecomeRoot,
+    /// Attaches a tree that was opened from outside.
+    AttachTree {
+        /// Which of `Enter`'s, from 0.
+        tree: usize,
+        /// Where.
+        on: Spot,
+        /// Its flags, with all mounts below.
+        flags: MountFlags,
+    },
     /// Joins a v1 control group.
     JoinCgroup {
         /// Its directory.
@@ -398,6 +485,8 @@ pub enum Step {
     CopyTree {
         /// The directory.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Whether owners are kept.
         owners: Owners,
     },
@@ -405,6 +494,8 @@ pub enum Step {
     UnpackTree {
         /// The archive: plain, gzip or zstd.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Whether owners are kept.
         owners: Owners,
     },
@@ -465,6 +556,8 @@ pub enum Step {
     AttachRoot {
         /// The tree.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Where.
         at: PathBuf,
         /// Its flags, with all mounts below.
@@ -512,6 +605,8 @@ pub enum Step {
     Bind {
         /// The host's path, without links.
         source: PathBuf,
+        /// Which of `Enter`'s trees it is, where it is one.
+        tree: Option<usize>,
         /// Mount point inside the jail, without links.
         target: PathBuf,
         /// With the mounts below the source.
@@ -670,6 +765,7 @@ impl Step {
         match self {
             Self::CreateCgroup { directory } => Some(Undo::RemoveCgroup(directory.clone())),
             Self::Journal { path } => Some(Undo::RemoveJournal(path.clone())),
+            Self::ClaimIds { path, .. } => Some(Undo::RemoveClaim(path.clone())),
             Self::MakeStateDirectory { path } => Some(Undo::RemoveStateDirectory(path.clone())),
             // Only after a failed launch: once a jail has run, another one may
             // have mounted on the same path, which removing it would unmount.
@@ -695,6 +791,8 @@ impl Step {
             // process when the last process is gone.
             Self::Enter { .. }
             | Self::ClearGroups
+            | Self::BecomeRoot
+            | Self::AttachTree { .. }
             | Self::JoinCgroup { .. }
             | Self::NewSession
             | Self::NewKeyring
@@ -760,6 +858,8 @@ pub enum Undo {
     RemoveCgroup(PathBuf),
     /// Removes the journal, which also gives up the name.
     RemoveJournal(PathBuf),
+    /// Removes the file that claims a range of ids.
+    RemoveClaim(PathBuf),
     /// Removes the state directory when no other jail is in it.
     RemoveStateDirectory(PathBuf),
     /// Removes a mount point that a failed launch has made.

@@ -321,6 +321,10 @@ impl Host for Table {
         self.capabilities
     }
 
+    fn gives_privileges(&self, path: &Path) -> io::Result<bool> {
+        Ok(matches!(self.find(path, false)?, (_, Node::File { executable: true, .. })))
+    }
+
     fn securebits(&self) -> u32 {
         self.securebits
     }
@@ -1775,6 +1779,22 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
             ("{ boottime = \"1h\" }", "namespaces.time = \"private\"\nroot.path = \"/srv/web\"\n")
         }
         ("namespaces", _) => ("\"host\"", root),
+        ("idmap", "mode") => {
+            ("\"identity\"", "idmap.ownership = \"off\"\nroot.path = \"/srv/web\"\n")
+        }
+        ("idmap", "base") => ("70000", "idmap.count = 7\nroot.path = \"/srv/web\"\n"),
+        ("idmap", "count" | "ownership") => {
+            let value = if name == "count" { "70000" } else { "\"off\"" };
+            (value, "idmap.base = 7\nroot.path = \"/srv/web\"\n")
+        }
+        ("idmap", "uid") => (
+            "[{ inside = 0, outside = 7, count = 1 }]",
+            "idmap.mode = \"manual\"\nidmap.gid = [{ inside = 0, outside = 7, count = 1 }]\nroot.path = \"/srv/web\"\n",
+        ),
+        ("idmap", "gid") => (
+            "[{ inside = 0, outside = 7, count = 1 }]",
+            "idmap.mode = \"manual\"\nidmap.uid = [{ inside = 0, outside = 7, count = 1 }]\nroot.path = \"/srv/web\"\n",
+        ),
         ("limits", "memory" | "memory-high" | "memory-low") => ("\"64M\"", root),
         ("limits", "swap") => ("\"1M\"", "limits.memory = \"64M\"\nroot.path = \"/srv/web\"\n"),
         ("limits", "oom-group") => ("false", "limits.memory = \"64M\"\nroot.path = \"/srv/web\"\n"),
@@ -1903,7 +1923,7 @@ fn every_default_that_is_documented_can_be_written_and_changes_nothing() {
         for key in keys::KEYS.iter().filter(|key| !key.default.is_empty()) {
             if key.table == "mounts" {
                 let kind = match key.name {
-                    "recursive" | "optional" => "bind = \"/etc\"",
+                    "recursive" | "optional" | "idmap" => "bind = \"/etc\"",
                     _ => "tmpfs = \"1M\"",
                 };
                 let base = format!("{WEB}[[mounts]]\n{kind}\ntarget = \"/data\"\n");
@@ -1926,6 +1946,9 @@ fn every_default_that_is_documented_can_be_written_and_changes_nothing() {
                     "root.tar = \"/etc/root.tar\"\nprocess.command = [\"true\"]\n"
                 }
                 "root.offset" => "root.image = \"/units/root.img\"\nprocess.command = [\"true\"]\n",
+                "idmap.mode" | "idmap.count" | "idmap.ownership" => {
+                    "idmap.base = 100000\nroot.path = \"/srv/web\"\nprocess.command = [\"true\"]\n"
+                }
                 "root.mode" => "root.tmpfs = \"1M\"\nprocess.command = [\"/x\"]\n",
                 "limits.cpu-burst" => {
                     "limits.cpu = 1\nroot.path = \"/srv/web\"\nprocess.command = [\"true\"]\n"

@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::signal::SigSet;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd;
 
 use super::error::Failed;
-use super::{images, init, state, verify};
+use super::{ids, images, init, state, verify};
 use crate::block_image::{self, LoopDevice};
 use crate::image::progress::Progress;
 use crate::image::store::Held;
 use crate::names;
 use crate::plan::step::{
-    Filesystem, FsOption, MountFlags, Namespace, NodeKind, OpenMode, Overlay, Propagation, RootMap,
-    Spot, Step, TimeOffsets,
+    Filesystem, FsOption, HostTree, IdMaps, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
+    Overlay, Propagation, Spot, Step, TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
 use crate::tree;
@@ -60,7 +61,11 @@ pub(super) struct Context {
     /// The image that the root is made of.
     pub(super) held: Option<Held>,
     /// Devices that files are mounted from.
-    loops: Vec<LoopDevice>,
+    pub(super) loops: Vec<LoopDevice>,
+    /// The lock on the jail's range of ids.
+    pub(super) claim: Option<std::fs::File>,
+    /// What has been opened for the jail from outside.
+    trees: Vec<Option<OwnedFd>>,
     /// Becomes readable when the v1 memory group runs out.
     pub(super) oom: Option<OwnedFd>,
     /// How the jail is ended.
@@ -88,6 +93,8 @@ impl Context {
             locks: Vec::new(),
             held: None,
             loops: Vec::new(),
+            claim: None,
+            trees: Vec::new(),
             oom: None,
             supervise: super::Supervision::default(),
             start: None,
@@ -99,7 +106,26 @@ impl Context {
         self.root.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| Errno::EBADF.into())
     }
 
-    fn proc(&self) -> Applied<BorrowedFd<'_>> {
+    /// A tree that has been opened for the jail, for the step that uses it.
+    fn take_tree(&mut self, number: usize) -> Applied<OwnedFd> {
+        self.trees.get_mut(number).and_then(Option::take).ok_or_else(|| Errno::EBADF.into())
+    }
+
+    /// A detached copy of a tree of the host: the one that has been opened
+    /// from outside, or what this process gets to.
+    fn host_tree(
+        &mut self,
+        source: &Path,
+        tree: Option<usize>,
+        recursive: bool,
+    ) -> Applied<OwnedFd> {
+        match tree {
+            Some(number) => self.take_tree(number),
+            None => Ok(sys::open_tree_clone(open_host(source)?.as_fd(), recursive)?),
+        }
+    }
+
+    pub(super) fn proc(&self) -> Applied<BorrowedFd<'_>> {
         self.proc.as_ref().map(|fd| fd.as_fd()).ok_or_else(|| Errno::EBADF.into())
     }
 
@@ -175,6 +201,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
     match step {
         Step::MakeStateDirectory { path } => state::make_directory(path)?,
         Step::Journal { path } => cx.lock = Some(state::take_name(path, plan)?),
+        Step::ClaimIds { path, name } => cx.claim = Some(state::claim(path, name)?),
         Step::MakeHostNode { root, path, kind } => {
             let root =
                 sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;
@@ -221,8 +248,18 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::JoinPidNamespace { path } => join(path, Namespace::Pid)?,
         Step::ClearGroups => sys::set_groups(&[])?,
-        Step::Enter { namespaces, map, cgroup, time } => {
-            return enter(cx, namespaces, *map, cgroup.as_deref(), *time);
+        Step::Enter { namespaces, map, trees, cgroup, time } => {
+            return enter(cx, namespaces, map.as_ref(), trees, cgroup.as_deref(), *time);
+        }
+        Step::BecomeRoot => {
+            sys::set_ids(0, 0, Some(&[]))?;
+            // The kernel may take both back when credentials change.
+            sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
+            die_with_parent(cx)?;
+        }
+        Step::AttachTree { tree, on, flags } => {
+            let tree = cx.take_tree(*tree)?;
+            attach_tree(cx, tree, on, *flags)?;
         }
         // `tasks` and not `cgroup.procs`: to move one thread, itself, the kernel
         // does not have to wait until no process on the system forks or exits.
@@ -271,13 +308,30 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::MakeStageNode { path, kind, mode, owner } => {
             make_stage_node(path, *kind, *mode, *owner)?;
         }
-        Step::CopyTree { source, owners } => {
+        Step::CopyTree { source, tree, owners } => {
             let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-            let from = sys::open2(source, flags, libc::RESOLVE_NO_SYMLINKS)?;
+            let from = match tree {
+                Some(number) => {
+                    let tree = cx.take_tree(*number)?;
+                    sys::openat2(tree.as_fd(), Path::new("."), flags, 0)?
+                }
+                None => sys::open2(source, flags, libc::RESOLVE_NO_SYMLINKS)?,
+            };
             let options = tree::Options { owners: *owners, mounts: tree::Mounts::Cross };
             tree::copy(from.as_fd(), cx.root()?, &options)?;
         }
-        Step::UnpackTree { source, owners } => images::unpack(source, *owners, cx.root()?)?,
+        Step::UnpackTree { source, tree, owners } => {
+            let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+            let archive = match tree {
+                Some(number) => {
+                    let tree = cx.take_tree(*number)?;
+                    let path = format!("self/fd/{}", tree.as_raw_fd());
+                    sys::openat2(cx.proc()?, Path::new(&path), flags, 0)?
+                }
+                None => sys::open2(source, flags, libc::RESOLVE_NO_SYMLINKS)?,
+            };
+            images::unpack(archive, *owners, cx.root()?)?;
+        }
         Step::LinkLayer { path, to } => unistd::symlinkat(to, AT_FDCWD, path)?,
         Step::MountOverlay { on, overlay, flags } => mount_overlay(cx, on, overlay, *flags)?,
         Step::WriteContent { path, text } => {
@@ -285,9 +339,8 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let fd = nix::fcntl::open(path, flags, Mode::from_bits_truncate(0o444))?;
             std::fs::File::from(fd).write_all(text.as_bytes())?;
         }
-        Step::AttachRoot { source, at, flags } => {
-            let source = open_host(source)?;
-            let tree = sys::open_tree_clone(source.as_fd(), true)?;
+        Step::AttachRoot { source, tree, at, flags } => {
+            let tree = cx.host_tree(source, *tree, true)?;
             sys::mount_setattr(tree.as_fd(), true, &attributes(*flags, Propagation::Private))?;
             attach(&tree, at)?;
             cx.root = Some(tree);
@@ -317,8 +370,8 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
                 cx.devpts = Some(filesystem);
             }
         }
-        Step::Bind { source, target, recursive, flags, propagation } => {
-            let tree = sys::open_tree_clone(open_host(source)?.as_fd(), *recursive)?;
+        Step::Bind { source, tree, target, recursive, flags, propagation } => {
+            let tree = cx.host_tree(source, *tree, *recursive)?;
             sys::mount_setattr(tree.as_fd(), *recursive, &attributes(*flags, *propagation))?;
             let on = cx.open(target)?;
             cx.mount(tree.as_fd(), on.as_fd(), target)?;
@@ -519,7 +572,8 @@ fn join(path: &Path, namespace: Namespace) -> Applied {
 fn enter(
     cx: &mut Context,
     namespaces: &[Namespace],
-    map: Option<RootMap>,
+    map: Option<&IdMaps>,
+    trees: &[HostTree],
     cgroup: Option<&Path>,
     time: Option<TimeOffsets>,
 ) -> Applied<Flow> {
@@ -527,6 +581,14 @@ fn enter(
     let cgroup =
         cgroup.map(|path| sys::open2(path, libc::O_PATH | libc::O_DIRECTORY, 0)).transpose()?;
     let (alive, status) = unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // What takes privileges outside is done while the new process waits.
+    let waits = !trees.is_empty() || map.is_some_and(|map| map.writer != MapWriter::Jail);
+    let go = match waits {
+        true => {
+            Some(socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?)
+        }
+        false => None,
+    };
     // Clocks are set between their namespace and its first process, so that
     // one is entered by hand.
     let flags = namespaces
@@ -535,6 +597,14 @@ fn enter(
         .fold(0_u64, |flags, namespace| flags | u64::from(namespace.flag().cast_unsigned()));
     match sys::clone3(flags, cgroup.as_ref().map(|fd| fd.as_fd()))? {
         Cloned::Parent(pid, pidfd) => {
+            if let Some((ours, theirs)) = go {
+                drop(theirs);
+                if let Err(failed) = ids::prepare(cx, pid, map, trees, ours.as_fd()) {
+                    drop(ours);
+                    give_up(pidfd.as_fd());
+                    return Err(failed);
+                }
+            }
             cx.status = Some(alive);
             Ok(Flow::Supervise(unistd::Pid::from_raw(pid), pidfd))
         }
@@ -544,12 +614,21 @@ fn enter(
             cx.locks.clear();
             cx.held = None;
             cx.oom = None;
+            cx.claim = None;
             cx.status = Some(status);
             nix::sys::stat::umask(Mode::empty());
-            if let Some(RootMap { uid, gid }) = map {
+            if let Some((ours, theirs)) = go {
+                drop(ours);
+                match sys::receive_fds(theirs.as_fd(), trees.len())? {
+                    Some(received) => cx.trees = received.into_iter().map(Some).collect(),
+                    // The supervisor is gone, or has something to tell itself.
+                    None => sys::exit_now(super::FAILURE),
+                }
+            }
+            if let Some(map) = map.filter(|map| map.writer == MapWriter::Jail) {
                 cx.write_proc("self/setgroups", "deny")?;
-                cx.write_proc("self/uid_map", &format!("0 {uid} 1"))?;
-                cx.write_proc("self/gid_map", &format!("0 {gid} 1"))?;
+                cx.write_proc("self/uid_map", &ids::map_text(&map.uid))?;
+                cx.write_proc("self/gid_map", &ids::map_text(&map.gid))?;
             }
             if let Some(offsets) = time {
                 enter_time(cx, offsets)?;
@@ -558,6 +637,35 @@ fn enter(
             Ok(Flow::Next)
         }
     }
+}
+
+/// Ends a process that waits for the word to go on.
+fn give_up(pidfd: BorrowedFd<'_>) {
+    // It ends by itself, too: the other end of its socket is closed.
+    match sys::pidfd_send_signal(pidfd, libc::SIGKILL) {
+        Ok(()) | Err(_) => {}
+    }
+    if let Ok(id) = u32::try_from(pidfd.as_raw_fd()) {
+        while sys::wait(libc::P_PIDFD, id, false) == Err(Errno::EINTR) {}
+    }
+}
+
+fn attach_tree(cx: &mut Context, tree: OwnedFd, on: &Spot, flags: MountFlags) -> Applied {
+    if flags != MountFlags::NONE {
+        sys::mount_setattr(tree.as_fd(), true, &attributes(flags, Propagation::Private))?;
+    }
+    match on {
+        Spot::Stage(path) => attach(&tree, path)?,
+        Spot::Root(path) => {
+            attach(&tree, path)?;
+            cx.root = Some(tree);
+        }
+        Spot::Inside(target) => {
+            let point = cx.open(target)?;
+            cx.mount(tree.as_fd(), point.as_fd(), target)?;
+        }
+    }
+    Ok(())
 }
 
 fn enter_time(cx: &Context, offsets: TimeOffsets) -> Applied {
@@ -621,7 +729,7 @@ fn propagation_only(propagation: Propagation) -> MountAttr {
     MountAttr { propagation: propagation_flag(propagation), ..MountAttr::default() }
 }
 
-fn propagation_flag(propagation: Propagation) -> u64 {
+pub(super) fn propagation_flag(propagation: Propagation) -> u64 {
     match propagation {
         Propagation::Private => libc::MS_PRIVATE,
         Propagation::Slave => libc::MS_SLAVE,
@@ -631,7 +739,7 @@ fn propagation_flag(propagation: Propagation) -> u64 {
 }
 
 /// A path of the host that planning has found to be without links.
-fn open_host(path: &Path) -> Applied<OwnedFd> {
+pub(super) fn open_host(path: &Path) -> Applied<OwnedFd> {
     Ok(sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS)?)
 }
 
@@ -640,7 +748,7 @@ fn attach(tree: &OwnedFd, at: &Path) -> Applied {
     Ok(())
 }
 
-fn new_filesystem(
+pub(super) fn new_filesystem(
     fstype: &std::ffi::CStr,
     source: &str,
     options: &[FsOption],
@@ -714,24 +822,23 @@ fn mount_loop(
     on: &Spot,
     flags: MountFlags,
 ) -> Applied {
+    let tree = loop_filesystem(cx, number, filesystem, flags)?;
+    attach_tree(cx, tree, on, MountFlags::NONE)
+}
+
+/// The file system of a loop device, read-only and detached.
+pub(super) fn loop_filesystem(
+    cx: &Context,
+    number: usize,
+    filesystem: Filesystem,
+    flags: MountFlags,
+) -> Applied<OwnedFd> {
     let device = cx.loops.get(number).ok_or(Errno::ENODEV)?;
     let name = CString::new(filesystem.name()).map_err(|_| Errno::EINVAL)?;
     // Of the file system itself: a journal would be replayed otherwise.
     let options = [FsOption { key: "ro", value: None }];
     let source = device.path.to_string_lossy().into_owned();
-    let tree = new_filesystem(&name, &source, &options, flags)?;
-    match on {
-        Spot::Stage(path) => attach(&tree, path)?,
-        Spot::Root(path) => {
-            attach(&tree, path)?;
-            cx.root = Some(tree);
-        }
-        Spot::Inside(target) => {
-            let point = open_below(cx.root()?, target, libc::O_PATH | libc::O_DIRECTORY)?;
-            cx.mount(tree.as_fd(), point.as_fd(), target)?;
-        }
-    }
-    Ok(())
+    new_filesystem(&name, &source, &options, flags)
 }
 
 fn mount_overlay(cx: &mut Context, on: &Spot, overlay: &Overlay, flags: MountFlags) -> Applied {

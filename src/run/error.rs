@@ -5,7 +5,7 @@
 
 use nix::errno::Errno;
 
-use crate::plan::step::Step;
+use crate::plan::step::{MapWriter, Step};
 use crate::tree::TreeError;
 
 /// What went wrong in a step.
@@ -90,6 +90,9 @@ pub const MAX_RECORD: usize = 512;
 /// What the errno means for that step. Each line stands for an incident.
 pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
     Some(match (step, errno) {
+        (Step::ClaimIds { .. }, Errno::EWOULDBLOCK) => {
+            "another launch was faster; started again, this one takes the next range"
+        }
         (Step::MakeStateDirectory { .. }, Errno::EROFS | Errno::EACCES) => {
             "the directory for jailrun's state cannot be written; XDG_RUNTIME_DIR names another for an ordinary user"
         }
@@ -103,8 +106,13 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         (Step::Enter { .. }, Errno::ENOSPC | Errno::EUSERS) => {
             "too many namespaces: see /proc/sys/user/max_*_namespaces, or the nesting is too deep"
         }
-        (Step::Enter { map: Some(_), .. }, Errno::EPERM | Errno::EACCES) => {
+        (Step::Enter { map: Some(map), .. }, Errno::EPERM | Errno::EACCES)
+            if map.writer == MapWriter::Jail =>
+        {
             "user namespaces are closed to ordinary users here: see kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, or the sandbox jailrun itself runs in"
+        }
+        (Step::Enter { map: Some(_), .. }, Errno::EOPNOTSUPP) => {
+            "the file system cannot show files with other owners: `ownership = \"chown\"` changes them on disk, `\"off\"` shows them as they are"
         }
         (Step::Enter { .. }, Errno::EPERM) => "namespaces need root, or a user namespace",
         (Step::Enter { .. }, Errno::EINVAL) => "this kernel lacks one of the namespaces",

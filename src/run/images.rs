@@ -1,7 +1,7 @@
 //! The store as the steps use it.
 
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -14,7 +14,6 @@ use crate::image::oci;
 use crate::image::progress::Progress;
 use crate::image::store::{self, Held, Imported, Store, StoreError};
 use crate::plan::step::{Key, Owners as CopyOwners, Source};
-use crate::sys;
 
 /// Verifies and unpacks what of an image is not in the store.
 pub(super) fn import(source: &Source, progress: &Progress) -> Applied<Imported> {
@@ -24,9 +23,8 @@ pub(super) fn import(source: &Source, progress: &Progress) -> Applied<Imported> 
 }
 
 /// Unpacks an archive below a directory.
-pub(super) fn unpack(source: &Path, owners: CopyOwners, into: BorrowedFd<'_>) -> Applied {
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let archive = File::from(sys::open2(source, flags, libc::RESOLVE_NO_SYMLINKS)?);
+pub(super) fn unpack(archive: OwnedFd, owners: CopyOwners, into: BorrowedFd<'_>) -> Applied {
+    let archive = File::from(archive);
     if !archive.metadata()?.is_file() {
         return Err(Failed::because(Errno::EINVAL, "not a regular file"));
     }

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod error;
+mod ids;
 mod images;
 mod init;
 pub mod state;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::apply::{Applied, write_file};
 use super::error::Failed;
 use crate::plan::Plan;
-use crate::plan::step::{Spot, Step, Undo};
+use crate::plan::step::{HostTree, Spot, Step, TreeSource, Undo};
 use crate::sys;
 
 /// What a journal holds.
@@ -57,10 +57,32 @@ fn stack(plan: &Plan, state: &Path) -> Option<Stack> {
             Step::LinkLayer { path: link, to } if link == path => Some(to.clone()),
             _ => None,
         });
-        to.unwrap_or_else(|| path.clone())
+        let path = to.unwrap_or_else(|| path.clone());
+        // Or has been opened from outside.
+        let outside = steps().find_map(|step| match step {
+            Step::AttachTree { tree, on: Spot::Stage(at), .. } => {
+                let below = path.strip_prefix(at).ok()?;
+                match &trees(plan).get(*tree)?.source {
+                    TreeSource::Path(source) if below.as_os_str().is_empty() => {
+                        Some(source.clone())
+                    }
+                    TreeSource::Path(source) => Some(source.join(below)),
+                    TreeSource::Loop { .. } => None,
+                }
+            }
+            _ => None,
+        });
+        outside.unwrap_or(path)
     };
     let upper = named(&upper);
     (!upper.starts_with(state)).then(|| Stack { upper, lower: lower.iter().map(named).collect() })
+}
+
+fn trees(plan: &Plan) -> &[HostTree] {
+    match plan.steps.get(plan.enter()).map(|planned| &planned.step) {
+        Some(Step::Enter { trees, .. }) => trees,
+        _ => &[],
+    }
 }
 
 /// The overlay that is the root of a running jail; `None` when no jail of that
@@ -158,6 +180,25 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
     Ok(file)
 }
 
+/// Takes the lock of a range of ids. What a killed launch has left is free.
+pub(super) fn claim(path: &Path, name: &str) -> Applied<File> {
+    loop {
+        let mut file = open_journal(path, true)?;
+        if !try_lock(&file)? {
+            return Err(Failed::because(
+                Errno::EWOULDBLOCK,
+                "another jail has taken this range in the meantime",
+            ));
+        }
+        if !is_still(&file, path)? {
+            continue;
+        }
+        file.set_len(0)?;
+        file.write_all(name.as_bytes())?;
+        return Ok(file);
+    }
+}
+
 fn open_journal(path: &Path, create: bool) -> Applied<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Errno::EINVAL.into());
@@ -242,8 +283,28 @@ pub fn collect(directory: &Path) -> Result<Collected, Failed> {
         remove_journal(&path)?;
         collected.reclaimed.push(name);
     }
+    release_claims(directory)?;
     remove_state_directory(directory)?;
     Ok(collected)
+}
+
+/// Removes the claims of ranges that nobody holds.
+fn release_claims(directory: &Path) -> Applied {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with("ids-") {
+            continue;
+        }
+        let file = match open_journal(&path, false) {
+            Err(Failed { errno: Errno::ENOENT, .. }) => continue,
+            opened => opened?,
+        };
+        if try_lock(&file)? && is_still(&file, &path)? {
+            remove_journal(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a control group. An empty one of that name is what a killed launch
@@ -334,7 +395,7 @@ fn remove_state_directory(path: &Path) -> Applied {
 pub(super) fn undo(undo: &Undo) -> Applied {
     match undo {
         Undo::RemoveCgroup(directory) => remove_cgroup(directory),
-        Undo::RemoveJournal(path) => remove_journal(path),
+        Undo::RemoveJournal(path) | Undo::RemoveClaim(path) => remove_journal(path),
         Undo::RemoveStateDirectory(path) => remove_state_directory(path),
         Undo::RemoveNode { root, path } => remove_node(root, path),
     }

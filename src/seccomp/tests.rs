@@ -233,22 +233,19 @@ proptest! {
 
 /// Asks libseccomp, which this program is not linked with.
 fn libseccomp(questions: &[serde_json::Value]) -> Vec<serde_json::Value> {
-    use std::io::Write as _;
+    use std::io::{Seek as _, Write as _};
     use std::process::{Command, Stdio};
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/libseccomp.py");
+    let mut input = tempfile::tempfile().unwrap();
+    questions.iter().for_each(|question| writeln!(input, "{question}").unwrap());
+    input.rewind().unwrap();
     // Debian's own: python3-seccomp is a module of no other.
-    let mut python = Command::new("/usr/bin/python3")
+    let output = Command::new("/usr/bin/python3")
         .arg(script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
+        .stdin(Stdio::from(input))
+        .output()
         .expect("python3");
-    let mut input = python.stdin.take().unwrap();
-    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
-    let writer = std::thread::spawn(move || input.write_all(lines.as_bytes()).unwrap());
-    let output = python.wait_with_output().unwrap();
-    writer.join().unwrap();
-    assert!(output.status.success(), "is python3-seccomp installed?");
+    assert!(output.status.success(), "is python3-seccomp installed? {output:?}");
     String::from_utf8(output.stdout)
         .unwrap()
         .lines()

@@ -65,6 +65,10 @@ pub const TABLES: &[TableKey] = &[
         "namespaces",
         "What the jail has for itself. The mount namespace is always private; the network namespace belongs to `[network]`.",
     ),
+    table(
+        "idmap",
+        "Which users and groups of the host those of the jail are, in a user namespace of its own, which the jail gets when this table is there. Without it, root inside is the only user of an ordinary user's jail, and is the caller outside; root's jails share the host's users.",
+    ),
     TableKey {
         name: "mounts",
         repeated: true,
@@ -329,6 +333,48 @@ pub const KEYS: &[Key] = &[
     ),
     key("mounts", "target", "path", "", "Where, inside the jail: absolute, without `..`."),
     key(
+        "idmap",
+        "mode",
+        "\"auto\", \"identity\", \"root\" or \"manual\"",
+        "\"auto\"",
+        "\"auto\": ids that nobody else has. For root, a range for each name of a jail, from 1879048192 on and outside of those in /etc/subuid and /etc/subgid; for an ordinary user, root inside is the caller, and what follows are the caller's ranges in these files, by newuidmap(1). \"identity\": the same numbers, for root. \"root\": root alone, who is the caller. \"manual\": as `uid` and `gid` say.",
+    ),
+    key(
+        "idmap",
+        "base",
+        "number",
+        "",
+        "With \"auto\": the first id of the host. For an ordinary user, of the ids behind root's.",
+    ),
+    key(
+        "idmap",
+        "count",
+        "number",
+        "65536",
+        "With \"auto\" and \"identity\": how many ids there are inside, from 0 on. An ordinary user who does not say it gets as many as the ranges hold.",
+    ),
+    key(
+        "idmap",
+        "uid",
+        "list of { inside, outside, count }",
+        "",
+        "With \"manual\": user ids, range by range: the first inside, the first of the host, how many. One of them has 0 inside.",
+    ),
+    key(
+        "idmap",
+        "gid",
+        "list of { inside, outside, count }",
+        "",
+        "With \"manual\": group ids, in the same way.",
+    ),
+    key(
+        "idmap",
+        "ownership",
+        "\"auto\", \"map\", \"chown\" or \"off\"",
+        "\"auto\"",
+        "How the files of the root come to belong to the jail's users of the same numbers. \"map\": by mounts with mapped ids, which change nothing on disk and need root and a file system that can do it. \"chown\": by new owners on disk, once, for a directory as the root. \"off\": not at all; ids without a place in the map show as 65534. \"auto\" is \"map\" for root where the numbers differ, and otherwise \"off\"; the host's own tree is left as it is.",
+    ),
+    key(
         "mounts",
         "bind",
         "path",
@@ -396,6 +442,13 @@ pub const KEYS: &[Key] = &[
         "\"private\", \"slave\", \"shared\" or \"unbindable\"",
         "\"private\"",
         "Propagation type of the mount.",
+    ),
+    key(
+        "mounts",
+        "idmap",
+        "boolean",
+        "false",
+        "With `bind`: what belongs to an id of the host belongs to the same number inside, in both directions. Needs root, and `[idmap]`.",
     ),
     key(
         "mounts",

@@ -5,6 +5,7 @@
 //! planning. Nothing here knows a system call.
 
 pub mod decode;
+pub mod idmap;
 pub mod keys;
 pub mod limits;
 pub mod mounts;
@@ -21,9 +22,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use self::decode::{Findings, Reader, Setting};
+use self::idmap::IdMap;
 use self::limits::Limits;
 use self::mounts::Mount;
-use self::namespaces::{Mode, Namespaces};
+use self::namespaces::{Mode, Namespaces, UserMode};
 use self::process::{Lifecycle, Network, Process, Security};
 use self::root::{Root, RootKind};
 use self::tree::{Table, Value};
@@ -48,6 +50,8 @@ pub struct Unit {
     pub root: Root,
     /// `[namespaces]`.
     pub namespaces: Namespaces,
+    /// `[idmap]`.
+    pub idmap: Option<IdMap>,
     /// `[[mounts]]`.
     pub mounts: Vec<Mount>,
     /// `[limits]`.
@@ -253,6 +257,7 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         domainname: read_host_name(&top, "domainname"),
         root: Root::read(&table("root"), (!was_meant("root")).then_some(whole)),
         namespaces: Namespaces::read(&table("namespaces")),
+        idmap: tree.get("idmap").map(|entry| IdMap::read(&table("idmap"), Some(entry.key_span))),
         mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
         limits: Limits::read(&limits, findings),
         network: table("network").get_or("mode", Network::None),
@@ -260,6 +265,13 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         process: Process::read(&table("process"), was_meant("process")),
         lifecycle: Lifecycle::read(&table("lifecycle")),
     };
+    if let (Some(map), UserMode::Host) = (&unit.idmap, unit.namespaces.user.value) {
+        findings.push(
+            Diagnostic::error("E0105", "`[idmap]` needs a user namespace")
+                .at_maybe(map.at, "maps ids")
+                .context(unit.namespaces.user.span, "shares the host's"),
+        );
+    }
     let _description: Option<Setting<String>> = top.get("description");
     for (key, setting) in [("hostname", &unit.hostname), ("domainname", &unit.domainname)] {
         if let (Some(setting), Mode::Host) = (setting, &unit.namespaces.uts.value) {
@@ -381,6 +393,10 @@ pub fn effective(loaded: &Loaded) -> Vec<Effective> {
                 _ => None,
             },
         );
+        // Its being there is a setting of its own: nothing holds without it.
+        if table.name == "idmap" && found.is_none() {
+            continue;
+        }
         let prefix = if table.name.is_empty() { String::new() } else { format!("{}.", table.name) };
         list_keys(&prefix, table.name, found, loaded, &mut list);
     }

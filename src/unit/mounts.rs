@@ -24,6 +24,8 @@ pub struct Mount {
     pub create: Setting<Create>,
     /// `propagation`.
     pub propagation: Propagation,
+    /// `idmap`.
+    pub idmap: Setting<bool>,
 }
 
 /// The flags of a mount, as the unit names them.
@@ -203,7 +205,7 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
     let user = reader.get_or("user", Who::Id(0));
     let group = reader.get_or("group", Who::Id(0));
     belongs_to(&reader, &["inodes", "mode", "user", "group"], &["tmpfs"]);
-    belongs_to(&reader, &["recursive"], &["bind"]);
+    belongs_to(&reader, &["recursive", "idmap"], &["bind"]);
     belongs_to(&reader, &["optional"], &["bind", "mask"]);
     let truth =
         |key: &str, kind: MountKind| reader.get::<True>(key).map(|found| found.map(|_| kind));
@@ -248,7 +250,9 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
     let optional = reader.get_or("optional", false);
     let create = reader.get_or("create", Create::Auto);
     let propagation = reader.get_or("propagation", Propagation::Private).value;
-    Some(Mount { target: target?, kind: kind?, flags, recursive, optional, create, propagation })
+    let idmap = reader.get_or("idmap", false);
+    let (target, kind) = (target?, kind?);
+    Some(Mount { target, kind, flags, recursive, optional, create, propagation, idmap })
 }
 
 fn belongs_to(reader: &Reader<'_>, keys: &[&str], kinds: &[&str]) {

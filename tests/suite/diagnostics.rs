@@ -153,6 +153,10 @@ golden! {
     what_would_be_created_on_the_host_is_announced: "created", Root, 0;
     binds_that_hand_out_the_host_are_refused: "dangerous", Root, 1;
     binds_that_hand_out_the_host_can_be_allowed: "dangerous-allowed", Root, 0;
+    ranges_of_ids_that_overlap_or_do_not_exist_are_refused: "idmap", Root, 1;
+    a_user_outside_of_the_map_is_refused: "idmap-mode", Root, 1;
+    a_map_without_ranges_or_a_namespace_is_refused: "idmap-missing", Root, 1;
+    trees_that_cannot_be_given_to_the_jails_users_are_refused: "idmap-host", Root, 1;
     limits_that_contradict_each_other_or_the_host_are_refused: "limits", Root, 1;
     users_that_the_jail_does_not_have_are_refused: "users", Root, 1;
     a_misspelt_command_is_told_the_nearest: "command-missing", Root, 1;
@@ -186,6 +190,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
     ("E0310", "plan::tests: the kernel at hand has every feature"),
+    ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
+    ("E0315", "idmap: this machine has the helpers"),
     ("W0008", "plan::tests: an image that is not in the store"),
     ("W0007", "closure::tests: this machine has what its programs would like"),
     ("W0006", "plan::tests: depends on the host's version of control groups"),

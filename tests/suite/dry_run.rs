@@ -543,7 +543,9 @@ fn effective_values_name_their_place() {
     for key in jailrun::unit::keys::KEYS {
         // They belong to a root with memory, or to a packed one.
         let of_memory = ["mode", "upper-size", "ephemeral-size", "strip-components", "offset"];
-        let elsewhere = key.table == "root" && of_memory.contains(&key.name);
+        let of_root = key.table == "root" && of_memory.contains(&key.name);
+        // And these to a user namespace with a map.
+        let elsewhere = of_root || key.table == "idmap";
         if key.default.is_empty() || key.table == "mounts" || elsewhere {
             continue;
         }
