@@ -401,14 +401,15 @@ fn libseccomp_decides_as_the_presets() {
     same_as_libseccomp(&policies);
 }
 
-/// A condition of 64 bits, whose value the mask does not cut.
+/// A condition of 64 bits, whose value the mask does not cut. libseccomp has no
+/// program for a mask without a bit.
 fn wide_condition(argument: impl Strategy<Value = u8>) -> impl Strategy<Value = Condition> {
     (argument, condition()).prop_map(|(argument, it)| {
-        let value = match it.operator {
-            Operator::MaskedEq(mask) => it.value & mask,
-            _ => it.value,
+        let (operator, value) = match it.operator {
+            Operator::MaskedEq(mask) => (Operator::MaskedEq(mask | 1), it.value & (mask | 1)),
+            operator => (operator, it.value),
         };
-        Condition { argument, wide: true, value, ..it }
+        Condition { argument, wide: true, operator, value }
     })
 }
 
