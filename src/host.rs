@@ -114,6 +114,8 @@ pub trait Host {
     fn capabilities(&self) -> u64;
     /// Secure bits, capabilities(7).
     fn securebits(&self) -> u32;
+    /// Version of Landlock's interface; 0 where there is none.
+    fn landlock(&self) -> u32;
     /// Hard resource limit by number.
     fn hard_limit(&self, resource: u32) -> u64;
     /// Bytes of memory.
@@ -340,8 +342,16 @@ impl Host for Machine {
     }
 
     fn securebits(&self) -> u32 {
+        if self.as_root {
+            return 0;
+        }
         // The call cannot fail.
         sys::securebits().unwrap_or(0)
+    }
+
+    fn landlock(&self) -> u32 {
+        // Missing or switched off is the same to a unit.
+        sys::landlock_abi().unwrap_or(0)
     }
 
     fn hard_limit(&self, resource: u32) -> u64 {

@@ -161,12 +161,13 @@ impl<H: Host> Planner<'_, H> {
         let wants = self.wants(limits);
         let has_pid_namespace =
             self.unit.namespaces.pid.value == crate::unit::namespaces::Mode::Private;
-        if wants.is_empty() && has_pid_namespace {
-            return Groups::default();
-        }
         let mut v1: Vec<(usize, Vec<(Write, Origin)>)> = Vec::new();
         let mut v2: Vec<V2Want> = Vec::new();
-        let layout = self.host.cgroups().clone();
+        let needs_groups = !wants.is_empty() || !has_pid_namespace;
+        let layout = match needs_groups || self.device_layers().is_some() {
+            true => self.host.cgroups().clone(),
+            false => Layout::default(),
+        };
         let v2_controllers =
             layout.v2.as_ref().map(|v2| self.words(&v2.own.join("cgroup.controllers")));
         for want in wants {
@@ -217,6 +218,7 @@ impl<H: Host> Planner<'_, H> {
         {
             self.v2_group(hierarchy, &name, v2, &mut groups);
         }
+        self.device_group(&layout, &name, &mut groups);
         if !has_pid_namespace && groups.create.is_empty() {
             self.kill_group(&layout, &name, &mut groups);
         }
@@ -438,7 +440,7 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// Deals with a limit that cannot be set, as `on-missing` says.
-    fn missing(&mut self, key: &'static str, span: Option<Span>, reason: Reason) {
+    pub(super) fn missing(&mut self, key: &'static str, span: Option<Span>, reason: Reason) {
         let text = reason.text();
         let short = key.strip_prefix("limits.").unwrap_or(key);
         // A default that was never asked for gives way; the reports say so.
@@ -816,7 +818,7 @@ struct V2Parent {
 
 /// Why a limit cannot be set.
 #[derive(Clone, Copy, Debug)]
-enum Reason {
+pub(super) enum Reason {
     NoGroups,
     NoController(&'static str),
     NotDelegated,

@@ -16,14 +16,14 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 
 use super::error::Failed;
-use super::{ids, images, init, state, verify};
+use super::{devices, ids, images, init, landlock, state, verify};
 use crate::block_image::{self, LoopDevice};
 use crate::image::progress::Progress;
 use crate::image::store::Held;
 use crate::names;
 use crate::plan::step::{
-    Filesystem, FsOption, HostTree, IdMaps, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
-    Overlay, Propagation, Spot, Step, TimeOffsets,
+    DeviceNumber, Filesystem, FsOption, HostTree, IdMaps, MapWriter, MountFlags, Namespace,
+    NodeKind, OpenMode, Overlay, Propagation, Spot, Step, TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
 use crate::tree;
@@ -234,6 +234,9 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             write_file(&directory.join("cgroup.procs"), "0")?;
         }
         Step::SetLimit { file, value, expect } => set_limit(file, value, expect)?,
+        Step::LimitDevices { directory, is_v2, rules } => {
+            devices::limit(directory, *is_v2, rules)?;
+        }
         Step::KillOnOom { directory } => cx.oom = Some(watch_oom(directory)?),
         Step::OpenStream { fd, path, mode } => {
             let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
@@ -377,6 +380,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             cx.mount(tree.as_fd(), on.as_fd(), target)?;
         }
         Step::BindDevices { names } => bind_devices(cx, names)?,
+        Step::BindDevice { source, target, number } => bind_device(cx, source, target, *number)?,
         Step::Mask { target, kind } => mask(cx, target, *kind)?,
         Step::ProtectPath { target } => {
             let on = cx.open(target)?;
@@ -464,6 +468,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             }
         }
         Step::NoNewPrivileges => drop(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
+        Step::Landlock(step) => landlock::restrict(step)?,
         Step::CloseFds { keep } => close_fds(cx, keep)?,
         Step::LoadSeccomp { filter, hold } => {
             if let Some(Step::Exec { command, environment }) =
@@ -922,14 +927,27 @@ pub(super) fn make_node(directory: BorrowedFd<'_>, name: &OsStr, kind: NodeKind)
     }
 }
 
+/// Binds a device node of the host.
+fn bind_device(cx: &mut Context, source: &Path, target: &Path, number: DeviceNumber) -> Applied {
+    let tree = sys::open_tree_clone(device_node(source, number)?.as_fd(), false)?;
+    let flags = crate::plan::devices::NODE_FLAGS;
+    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+    let on = cx.open(target)?;
+    cx.mount(tree.as_fd(), on.as_fd(), target)
+}
+
+fn host_device(name: &str, (major, minor): (u32, u32)) -> Applied<OwnedFd> {
+    device_node(&Path::new("/dev").join(name), DeviceNumber { block: false, major, minor })
+}
+
 /// A device node of the host, seen to be that device.
-fn host_device(name: &str, number: (u32, u32)) -> Applied<OwnedFd> {
-    let path = Path::new("/dev").join(name);
-    let fd = sys::open2(&path, libc::O_PATH | libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)?;
+fn device_node(path: &Path, number: DeviceNumber) -> Applied<OwnedFd> {
+    let fd = sys::open2(path, libc::O_PATH | libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)?;
     let file = std::fs::File::from(fd);
     let metadata = file.metadata()?;
-    let is_it = metadata.file_type().is_char_device()
-        && metadata.rdev() == libc::makedev(number.0, number.1);
+    let kind = metadata.file_type();
+    let is_kind = if number.block { kind.is_block_device() } else { kind.is_char_device() };
+    let is_it = is_kind && metadata.rdev() == libc::makedev(number.major, number.minor);
     if !is_it {
         return Err(Failed::because(
             Errno::ENODEV,

@@ -4,10 +4,12 @@
 //! Nothing is decided here: what happens is in the plan.
 
 mod apply;
+pub mod devices;
 pub mod error;
 mod ids;
 mod images;
 mod init;
+mod landlock;
 pub mod state;
 mod supervise;
 mod terminal;
