@@ -122,7 +122,7 @@ fn any_action() -> impl Strategy<Value = Action> {
     prop_oneof![
         Just(Action::Allow),
         Just(Action::Log),
-        (1_u16..4096).prop_map(Action::Errno),
+        (1_u16..4095).prop_map(Action::Errno),
         Just(Action::Trap),
         Just(Action::KillThread),
         Just(Action::KillProcess),
