@@ -35,6 +35,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0315", "newuidmap or newgidmap cannot be used"),
     ("E0316", "a filter for system calls that would stop the launch itself"),
     ("E0317", "a command that Landlock would keep from its own files"),
+    ("E0318", "a question that the host did not answer, without which something could be left out"),
     ("E0319", "a sysctl that belongs to no namespace, or to one that is shared"),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),

@@ -630,15 +630,20 @@ pub fn own(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Whether an extended attribute holds `1`, getxattr(2).
-pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> bool {
-    let Ok(path) = c_path(path) else { return false };
+/// Whether an extended attribute holds one byte, getxattr(2).
+pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> Result<bool> {
+    let path = c_path(path)?;
     let mut value = [0_u8; 2];
     // SAFETY: path and name are NUL-terminated; the buffer has the length given.
     let length = unsafe {
         libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
     };
-    length == 1 && value[0] == wanted
+    match Errno::result(length) {
+        Ok(length) => Ok(length == 1 && value[0] == wanted),
+        // None of that name, of that kind, or a longer value.
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::ERANGE) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Value of an extended attribute, getxattr(2); `None` when there is none.
@@ -734,6 +739,15 @@ pub fn wait(kind: libc::idtype_t, id: u32, no_hang: bool) -> Result<Option<Exit>
 pub fn set_nice(nice: i32) -> Result<()> {
     // SAFETY: no pointer is passed.
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// Ignores a signal.
+pub fn ignore_signal(signal: i32) -> Result<()> {
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(Errno::last());
+    }
+    Ok(())
 }
 
 /// Gives a signal its default disposition.

@@ -29,7 +29,7 @@ use self::step::{ExpectedMount, HostTree, IdMaps, MapWriter, Origin, Planned, St
 use self::view::View;
 use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
-use crate::host::Host;
+use crate::host::{Host, Unanswered};
 use crate::source::Span;
 use crate::unit::Unit;
 use crate::unit::decode::Setting;
@@ -117,6 +117,13 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
             planner.check_landlock();
             planner.check_command();
         }
+    }
+    for Unanswered { question, reason } in host.unanswered() {
+        planner.find(
+            Diagnostic::error("E0318", format!("the host does not say {question}"))
+                .note(reason)
+                .help("a launch without the answer could leave something out: try again"),
+        );
     }
     let mut diagnostics = planner.findings;
     diagnostic::sort(&mut diagnostics);

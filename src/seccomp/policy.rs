@@ -183,7 +183,7 @@ impl Policy {
 
     /// The calls that jailrun's own init makes when the jail runs, and no other.
     pub fn init() -> Self {
-        const CALLS: [&str; 15] = [
+        const CALLS: [&str; 16] = [
             "brk",
             "close",
             "close_range",
@@ -199,6 +199,7 @@ impl Policy {
             "rt_sigreturn",
             "sched_setaffinity",
             "waitid",
+            "write",
         ];
         let mut policy = Self::new(Arch::NATIVE, Action::Errno(EPERM));
         for name in CALLS {

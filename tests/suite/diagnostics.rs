@@ -196,6 +196,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
     ("E0315", "idmap: this machine has the helpers"),
     ("W0011", "plan::tests: the kernel at hand has every part of Landlock"),
+    ("E0318", "host::tests: a machine that answers every question"),
     ("W0008", "plan::tests: an image that is not in the store"),
     ("W0007", "closure::tests: this machine has what its programs would like"),
     ("W0006", "plan::tests: depends on the host's version of control groups"),

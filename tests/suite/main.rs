@@ -13,6 +13,7 @@ mod diagnostics;
 mod dry_run;
 mod examples;
 mod execution;
+mod faults;
 mod images;
 mod landlock;
 mod layers;
