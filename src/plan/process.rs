@@ -18,6 +18,7 @@ use crate::unit::decode::{Setting, nearest};
 use crate::unit::limits::exceeds;
 use crate::unit::namespaces::{Mode, TimeMode};
 use crate::unit::process::Network;
+use crate::unit::seccomp::Kind as Filtering;
 use crate::unit::value::{IdSet, Limit, Stream, Tty, Who, parse_id_set};
 
 use super::files::PasswdLine;
@@ -286,8 +287,13 @@ impl<H: Host> Planner<'_, H> {
         if process.init.value && self.unit.namespaces.pid.value == Mode::Private {
             let by = unspan(&process.init);
             self.always(Step::HideArguments, "the jail could read them of its process 1");
-            let clear_groups = self.maps.as_ref().is_none_or(IdMaps::may_set_groups);
-            let step = Step::Init { keep: names::CAP_KILL, clear_groups };
+            let security = &self.unit.security;
+            let step = Step::Init {
+                keep: names::CAP_KILL,
+                clear_groups: self.maps.as_ref().is_none_or(IdMaps::may_set_groups),
+                filtered: security.seccomp.kind != Filtering::Off
+                    && security.capabilities.value.0 & names::CAP_SYS_PTRACE != 0,
+            };
             self.setting(step, &by, "process.init");
         }
         if self.wants_terminal() {

@@ -771,6 +771,9 @@ pub enum Step {
         /// Whether it gives up the caller's further groups; not where the user
         /// namespace denies the call.
         clear_groups: bool,
+        /// Whether it is left with no system calls but its own: a command
+        /// that may trace it could make it do what its own filter refuses.
+        filtered: bool,
     },
     /// Gives the command a terminal of its own.
     Terminal,

@@ -435,7 +435,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::ResetSecurebits => drop(sys::prctl(libc::PR_SET_SECUREBITS, 0, 0)?),
         Step::HideArguments => sys::hide_arguments()?,
-        Step::Init { keep, clear_groups } => {
+        Step::Init { keep, clear_groups, filtered } => {
             let may_trace = plan.steps.iter().any(|planned| match &planned.step {
                 Step::SetCapabilities { permitted, ambient } => {
                     (permitted | ambient) & names::CAP_SYS_PTRACE != 0
@@ -445,9 +445,12 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             if *clear_groups {
                 sys::set_groups(&[])?;
             }
-            init::split(cx, init::Charge { index, keep: *keep }, may_trace, &mut |cx| {
-                super::rest(plan, index + 1, cx)
-            })?;
+            init::split(
+                cx,
+                init::Charge { index, keep: *keep, filtered: *filtered },
+                may_trace,
+                &mut |cx| super::rest(plan, index + 1, cx),
+            )?;
         }
         Step::Terminal => terminal(cx)?,
         Step::UseStream { fd } => {

@@ -1,7 +1,6 @@
 //! Printing policies and programs for people, and as a profile.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -64,7 +63,7 @@ pub fn disassembly(policy: &Policy, program: &[Instruction]) -> String {
             _ => None,
         };
         let comment = comment.map_or(String::new(), |comment| format!("  # {comment}"));
-        writeln!(out, "{index:4}: {text}{comment}").expect("writing to a String cannot fail");
+        out.push_str(&format!("{index:4}: {text}{comment}\n"));
     }
     out
 }
