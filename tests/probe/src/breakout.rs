@@ -180,7 +180,7 @@ pub fn flood(arguments: Arguments) -> Outcome {
 }
 
 /// `answer` is what the call returned.
-pub fn syscall(mut arguments: Arguments) -> Outcome {
+pub fn call(mut arguments: Arguments) -> Outcome {
     let number = arguments.parsed("NUMBER")?;
     let mut words = [0; 6];
     for word in &mut words {
@@ -197,7 +197,7 @@ pub fn syscall(mut arguments: Arguments) -> Outcome {
     arguments.end()?;
     let answer = sys::raw(number, words);
     found(&json!({
-        "attempt": "syscall",
+        "attempt": "call",
         "ok": answer.is_ok(),
         "errno": answer.as_ref().err().map(errno::describe),
         "answer": answer.ok(),

@@ -111,10 +111,12 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("fds", "N", "open N descriptors", breakout::fds),
     subcommand("ptys", "N", "open N pseudo-terminals", breakout::ptys),
     subcommand("flood", "BYTES", "write that much to standard output", breakout::flood),
-    subcommand("syscall", "NUMBER [ARGUMENT...]", "make a system call with numbers as arguments", breakout::syscall),
+    subcommand("call", "NUMBER [ARGUMENT...]", "make a system call with numbers as arguments", breakout::call),
     subcommand("compat", "", "make a system call as a 32-bit program does", breakout::compat),
     subcommand("tioclinux", "", "ask the console on standard input for its shift state", breakout::tioclinux),
     subcommand("find", "NAME...", "which of these names are in /", breakout::find),
+    subcommand("syscall", "NUMBER [ARGUMENT...]", "make a system call by its number", attempts::syscall),
+    subcommand("int80", "NUMBER", "make a system call without arguments by the 32-bit entry", attempts::int80),
     subcommand("tiocsti-high", "", "the same, with junk in the upper half of the request", attempts::tiocsti_high),
 ];
 

@@ -395,7 +395,7 @@ fn ipc_and_names(sheet: &mut Sheet) {
     // IPC_STAT into nowhere is EFAULT where the segment is, EINVAL where not.
     let shmctl = libc::SYS_shmctl.to_string();
     let id = segment.0.to_string();
-    let words = ["syscall", &shmctl, &id, "2", "0"];
+    let words = ["call", &shmctl, &id, "2", "0"];
     let mut found = Vec::new();
     for caller in CALLERS {
         assert_eq!(said(&ground.with(caller, &["namespaces.ipc=host"], &words)), "EFAULT");
@@ -503,7 +503,7 @@ const NEITHER: &str = "LimitCapabilities,SetCapabilities,LoadSeccomp";
 /// and with it, for both callers.
 fn call(ground: &Ground, number: i64, arguments: &[&str]) -> (String, String) {
     let number = number.to_string();
-    let words = [&["syscall", &*number][..], arguments].concat();
+    let words = [&["call", &*number][..], arguments].concat();
     let with = |parts: &str| {
         let [root, user] = CALLERS.map(|caller| said(&ground.without(caller, parts, &[], &words)));
         both(&root, &user)
@@ -527,7 +527,7 @@ fn nested_namespaces(sheet: &mut Sheet) {
             // Both sides of a clone would print their answer.
             libc::SYS_clone => {
                 let number = number.to_string();
-                let words = [&["syscall", &*number][..], arguments].concat();
+                let words = [&["call", &*number][..], arguments].concat();
                 let run = ground.without(Caller::Root, NEITHER, &[], &words);
                 assert_eq!(run.stdout.matches("\"ok\":true").count(), 2, "{run:?}");
                 (
@@ -626,7 +626,7 @@ fn kernel_calls(sheet: &mut Sheet) {
         ("acct", libc::SYS_acct, &["-1"]),
     ] {
         let number = number.to_string();
-        let words = [&["syscall", &*number][..], arguments].concat();
+        let words = [&["call", &*number][..], arguments].concat();
         let open = said(&ground.without(Caller::Root, NEITHER, &[], &words));
         if open == "ENOSYS" || open == "EPERM" {
             vacuous.push(name);
@@ -682,7 +682,7 @@ fn socket_families(sheet: &mut Sheet) {
         let kind = if family == 16 { "3" } else { "1" };
         let number = libc::SYS_socket.to_string();
         for caller in CALLERS {
-            let run = ground.jail(caller, &["syscall", &number, &family.to_string(), kind]);
+            let run = ground.jail(caller, &["call", &number, &family.to_string(), kind]);
             assert_eq!(said(&run), "succeeds", "{family}");
         }
     }

@@ -67,11 +67,11 @@ fn init_of_the_jail(sheet: &mut Sheet) {
     let ptrace = libc::SYS_ptrace.to_string();
     let outside = Outside::sleep(Caller::Root);
     let pid = outside.pid().to_string();
-    let traced = ground.chroot(Caller::Root, &[], &["syscall", &ptrace, SEIZE, &pid]);
+    let traced = ground.chroot(Caller::Root, &[], &["call", &ptrace, SEIZE, &pid]);
     let control = succeeds("on a process outside, from a chroot", &traced);
     let mut found = Vec::new();
     for caller in CALLERS {
-        found.push(said(&ground.jail(caller, &["syscall", &ptrace, SEIZE, "1"])));
+        found.push(said(&ground.jail(caller, &["call", &ptrace, SEIZE, "1"])));
         for file in ["mem", "environ", "cwd", "root", "maps"] {
             let path = format!("/proc/1/{file}");
             let read = said(&ground.jail(caller, &["open-file", &path, "r"]));
@@ -313,7 +313,7 @@ fn set_user_id_root(sheet: &mut Sheet) {
     let ground =
         Ground::new("[security]\ncapabilities = [\"CAP_SETUID\"]\n[process]\nuser = 1000\n");
     let setuid = libc::SYS_setuid.to_string();
-    let words = ["syscall", &setuid, "0"];
+    let words = ["call", &setuid, "0"];
     let root = ground.bench.root.display().to_string();
     let plain = [&[&*root, "/probe"][..], &words].concat();
     let control = finish(command(Caller::Root, Path::new("chroot"), &plain).spawn().unwrap());
