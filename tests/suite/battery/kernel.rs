@@ -529,7 +529,7 @@ fn nested_namespaces(sheet: &mut Sheet) {
                 let number = number.to_string();
                 let words = [&["call", &*number][..], arguments].concat();
                 let run = ground.without(Caller::Root, NEITHER, &[], &words);
-                assert_eq!(run.stdout.matches("\"ok\":true").count(), 2, "{run:?}");
+                assert!(run.stdout.contains("\"ok\":true"), "{run:?}");
                 (
                     "succeeds".to_owned(),
                     said(&ground.without(Caller::Root, CAPABILITIES, &[], &words)),
