@@ -44,4 +44,6 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0007", "something that a program of a closure would rather have, and the host does not"),
     ("W0008", "a name that is looked up when the image has been unpacked"),
     ("W0009", "a filter for system calls under which few programs start"),
+    ("W0013", "a file or device that no user of the jail can open"),
+    ("W0014", "a capability that undoes mounts which were made for the jail from outside"),
 ];

@@ -300,6 +300,15 @@ pub enum Step {
         /// The jail's name, which is written into it.
         name: String,
     },
+    /// Gives a tree on disk to the users of the id map, once.
+    ShiftOwners {
+        /// The tree.
+        root: PathBuf,
+        /// User ids.
+        uid: Vec<IdRange>,
+        /// Group ids.
+        gid: Vec<IdRange>,
+    },
     /// Makes a mount point that the root directory lacks, on the host.
     MakeHostNode {
         /// The root directory.
@@ -771,6 +780,8 @@ impl Step {
             }
             // The controllers stay handed out: other groups may use them.
             Self::EnableControllers { .. } => None,
+            // Kept for the next launch.
+            Self::ShiftOwners { .. } => None,
             // Undone by writing the group's own end.
             Self::SetLimit { .. } | Self::KillOnOom { .. } => None,
             // The group it came from may hand out controllers by then.

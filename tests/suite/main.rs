@@ -12,6 +12,7 @@ mod diagnostics;
 mod dry_run;
 mod examples;
 mod execution;
+mod idmap;
 mod images;
 mod layers;
 mod manual;
