@@ -34,6 +34,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0314", "no subordinate ids for the caller, or not these"),
     ("E0315", "newuidmap or newgidmap cannot be used"),
     ("E0316", "a filter for system calls that would stop the launch itself"),
+    ("E0317", "a command that Landlock would keep from its own files"),
+    ("E0318", "a question that the host did not answer, without which something could be left out"),
     ("E0319", "a sysctl that belongs to no namespace, or to one that is shared"),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),
@@ -44,6 +46,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0007", "something that a program of a closure would rather have, and the host does not"),
     ("W0008", "a name that is looked up when the image has been unpacked"),
     ("W0009", "a filter for system calls under which few programs start"),
+    ("W0011", "a part of Landlock that this kernel lacks and the unit does without"),
+    ("W0010", "devices of a bound directory that stay closed"),
     ("W0013", "a file or device that no user of the jail can open"),
     ("W0014", "a capability that undoes mounts which were made for the jail from outside"),
 ];

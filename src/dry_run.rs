@@ -72,6 +72,14 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         // The group is not there yet; its parent's siblings tell what it will have.
         Step::SetLimit { file, .. } => limit_file(file, host),
         Step::KillOnOom { .. } => Works,
+        Step::LimitDevices { directory, is_v2: false, .. } => {
+            limit_file(&directory.join("devices.deny"), host)
+        }
+        Step::LimitDevices { is_v2: true, .. } => {
+            needs(host.capabilities() & names::CAP_SYS_ADMIN != 0, || {
+                "the caller lacks CAP_SYS_ADMIN".to_owned()
+            })
+        }
         Step::OpenStream { path, .. } => match host.look(path) {
             Ok(Kind::Directory) => Fails(format!("{} is a directory", path.display())),
             Ok(_) => Works,
@@ -157,6 +165,11 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
                 None => Works,
             }
         }
+        Step::BindDevice { source, .. } => {
+            needs(matches!(host.look(source), Ok(Kind::Character(..) | Kind::Block(..))), || {
+                format!("{} is not a device", source.display())
+            })
+        }
         Step::Mask { kind: NodeKind::Directory, .. } => file_system("tmpfs", host),
         Step::Mask { kind: NodeKind::File, .. } => {
             needs(matches!(host.look(Path::new("/dev/null")), Ok(Kind::Character(1, 3))), || {
@@ -182,6 +195,8 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             Works
         }
         Step::ChangeDirectory { .. } | Step::NoNewPrivileges => Works,
+        // Planning has asked which of it the kernel has.
+        Step::Landlock(_) => Works,
         Step::CloseFds { keep } => match keep.iter().find(|fd| !host.is_open(**fd)) {
             Some(fd) => Fails(format!("descriptor {fd} is not open")),
             None => Works,

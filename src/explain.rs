@@ -12,14 +12,14 @@
 //! collected in `$@`, in order, and executed at the end of their stage.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::names;
 use crate::plan::Plan;
 use crate::plan::describe::{describe, flag_words, limit_word, propagation_word, tree_text};
 use crate::plan::step::{
-    FsOption, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
-    Origin, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
+    FsOption, HostTree, IdMaps, IdRange, Landlock, MapWriter, MountFlags, Namespace, NodeKind,
+    OpenMode, Origin, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
 };
 use crate::source::Sources;
 
@@ -109,6 +109,17 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
             echo("0", &directory.join("cgroup.procs")),
         ]),
         Step::SetLimit { file, value, .. } => Run(vec![echo(value, file)]),
+        Step::LimitDevices { directory, is_v2: false, rules } => {
+            let mut lines = vec![echo("a", &directory.join("devices.deny"))];
+            let allow = directory.join("devices.allow");
+            lines.extend(rules.iter().map(|rule| echo(&rule.to_string(), &allow)));
+            Run(lines)
+        }
+        Step::LimitDevices { directory, is_v2: true, rules } => Call(format!(
+            "bpf(BPF_PROG_LOAD, BPF_PROG_TYPE_CGROUP_DEVICE: {} rules), bpf(BPF_PROG_ATTACH, {}, BPF_CGROUP_DEVICE)",
+            rules.len(),
+            directory.display()
+        )),
         Step::KillOnOom { directory } => Call(format!(
             "eventfd(2) on {}/memory.oom_control, and kill(init, SIGKILL) when it fires",
             directory.display()
@@ -269,6 +280,13 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
             format!("  {}", remount(&["nosuid", "noexec"], "\"$root/dev/$node\"")),
             "done".to_owned(),
         ]),
+        Step::BindDevice { source, target, .. } => {
+            let target = inside(target);
+            Run(vec![
+                format!("mount --bind {} {target}", quote_path(source)),
+                remount(&flag_words(crate::plan::devices::NODE_FLAGS), &target),
+            ])
+        }
         Step::Mask { target, kind } => {
             let target = inside(target);
             let flags = crate::plan::mounts::mask_flags(*kind);
@@ -349,6 +367,10 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
             Prefix(vec!["env".to_owned(), format!("--chdir={}", quote_path(path))])
         }
         Step::NoNewPrivileges => Setpriv(vec!["--no-new-privs".to_owned()]),
+        Step::Landlock(Landlock { paths, below, ports, open, scope }) => Call(format!(
+            "landlock_create_ruleset({paths:#x}, {ports:#x}, {scope:#x}), landlock_add_rule({}), landlock_restrict_self(2); setpriv has it from 2.42 on",
+            landlock_rules(below, open)
+        )),
         Step::CloseFds { keep } => {
             let end = match keep.last() {
                 None => "close_range(3, ~0)".to_owned(),
@@ -375,6 +397,12 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
             Prefix(words)
         }
     }
+}
+
+fn landlock_rules(below: &[(PathBuf, u64)], open: &[(u16, u64)]) -> String {
+    let paths = below.iter().map(|(path, rights)| format!("{} {rights:#x}", path.display()));
+    let ports = open.iter().map(|(port, rights)| format!("port {port} {rights:#x}"));
+    paths.chain(ports).collect::<Vec<_>>().join("; ")
 }
 
 fn spot(on: &Spot) -> String {

@@ -1,7 +1,7 @@
 //! What planning may ask the machine. Questions only: nothing here changes
 //! anything. Tests answer them from a table.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -69,6 +69,83 @@ pub struct Mounted {
     pub fstype: String,
 }
 
+/// A question that the machine has not answered. That something is not there, or
+/// is closed to the caller, is an answer; that there is no memory to look is none,
+/// and must not be taken for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// What was asked, as the end of a sentence.
+    pub question: String,
+    /// What came instead of an answer.
+    pub reason: String,
+}
+
+/// Keeps what was not answered.
+#[derive(Debug, Default)]
+pub struct Questions(RefCell<Vec<Unanswered>>);
+
+impl Questions {
+    /// Hands the answer on; keeps the question when it is none.
+    pub fn ask<T>(
+        &self,
+        question: impl FnOnce() -> String,
+        answer: io::Result<T>,
+    ) -> io::Result<T> {
+        if let Err(error) = &answer
+            && !is_answer(error)
+        {
+            let unanswered =
+                Unanswered { question: question(), reason: crate::unit::io_reason(error) };
+            let mut list = self.0.borrow_mut();
+            if !list.contains(&unanswered) {
+                list.push(unanswered);
+            }
+        }
+        answer
+    }
+
+    /// What has not been answered since it was last asked.
+    pub fn take(&self) -> Vec<Unanswered> {
+        self.0.take()
+    }
+}
+
+/// Whether an error tells something about the thing that was asked for.
+fn is_answer(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        // Found by jailrun itself, in an answer.
+        None => true,
+        Some(errno) => matches!(
+            errno,
+            libc::ENOENT
+                | libc::ENOTDIR
+                | libc::EISDIR
+                | libc::ELOOP
+                | libc::ENAMETOOLONG
+                | libc::EACCES
+                | libc::EROFS
+                | libc::ETXTBSY
+                | libc::EBADF
+                | libc::ENOTTY
+                | libc::EINVAL
+                | libc::ENXIO
+                | libc::ENODEV
+                | libc::ENODATA
+                | libc::EOPNOTSUPP
+        ),
+    }
+}
+
+/// Asks again when a signal came in between.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
+    }
+}
+
 /// Reading questions.
 pub trait Host {
     /// What the path is, without following a final link; lstat(2).
@@ -114,6 +191,8 @@ pub trait Host {
     fn capabilities(&self) -> u64;
     /// Secure bits, capabilities(7).
     fn securebits(&self) -> u32;
+    /// Version of Landlock's interface; 0 where there is none.
+    fn landlock(&self) -> u32;
     /// Hard resource limit by number.
     fn hard_limit(&self, resource: u32) -> u64;
     /// Bytes of memory.
@@ -135,6 +214,10 @@ pub trait Host {
     fn is_locked(&self, path: &Path) -> bool;
     /// Page size in bytes.
     fn page_size(&self) -> u64;
+    /// What has not been answered since this was last asked.
+    fn unanswered(&self) -> Vec<Unanswered> {
+        Vec::new()
+    }
 }
 
 /// This machine.
@@ -142,6 +225,31 @@ pub trait Host {
 pub struct Machine {
     cgroups: OnceCell<Layout>,
     as_root: bool,
+    questions: Questions,
+}
+
+impl Machine {
+    fn ask<T>(&self, what: &str, path: &Path, answer: io::Result<T>) -> io::Result<T> {
+        self.questions.ask(|| format!("{what} `{}`", path.display()), answer)
+    }
+
+    fn find_canonical(path: &Path) -> io::Result<(PathBuf, Kind)> {
+        // One call tells whether there is a link on the way at all; `..` makes
+        // another path of it all the same.
+        let is_plain = !path.components().any(|part| part == std::path::Component::ParentDir);
+        match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS) {
+            Ok(fd) if is_plain => {
+                let metadata = std::fs::File::from(fd).metadata()?;
+                Ok((path.to_owned(), kind(&metadata)))
+            }
+            Ok(_) | Err(nix::errno::Errno::ELOOP) => {
+                let path = std::fs::canonicalize(path)?;
+                let kind = std::fs::symlink_metadata(&path).map(|metadata| kind(&metadata))?;
+                Ok((path, kind))
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 fn kind(metadata: &std::fs::Metadata) -> Kind {
@@ -171,60 +279,59 @@ impl Machine {
     /// This machine as it would answer root: who asks is uid 0 with every
     /// capability. For reports alone.
     pub fn as_root() -> Self {
-        Self { cgroups: OnceCell::new(), as_root: true }
+        Self { as_root: true, ..Self::default() }
     }
 }
 
 impl Host for Machine {
     fn look(&self, path: &Path) -> io::Result<Kind> {
-        std::fs::symlink_metadata(path).map(|metadata| kind(&metadata))
+        let found = std::fs::symlink_metadata(path).map(|metadata| kind(&metadata));
+        self.ask("what there is at", path, found)
     }
 
     fn canonical(&self, path: &Path) -> io::Result<(PathBuf, Kind)> {
-        // One call tells whether there is a link on the way at all; `..` makes
-        // another path of it all the same.
-        let is_plain = !path.components().any(|part| part == std::path::Component::ParentDir);
-        match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS) {
-            Ok(fd) if is_plain => {
-                let metadata = std::fs::File::from(fd).metadata()?;
-                Ok((path.to_owned(), kind(&metadata)))
-            }
-            Ok(_) | Err(nix::errno::Errno::ELOOP) => {
-                let path = std::fs::canonicalize(path)?;
-                let kind = self.look(&path)?;
-                Ok((path, kind))
-            }
-            Err(errno) => Err(errno.into()),
-        }
+        self.ask("where this leads:", path, retry(|| Self::find_canonical(path)))
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        std::fs::read_link(path)
+        self.ask("what this links to:", path, std::fs::read_link(path))
     }
 
     fn read(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
         use std::io::Read as _;
-        let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-        let file = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
-        // A FIFO would block, a device would never end.
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("not a regular file"));
-        }
-        let mut content = Vec::new();
-        file.take(limit as u64).read_to_end(&mut content)?;
-        Ok(content)
+        let read = || {
+            let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+            let file = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
+            // A FIFO would block, a device would never end.
+            if !file.metadata()?.is_file() {
+                return Err(io::Error::other("not a regular file"));
+            }
+            let mut content = Vec::new();
+            file.take(limit as u64).read_to_end(&mut content)?;
+            Ok(content)
+        };
+        self.ask("what this file holds:", path, retry(read))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let mut names: Vec<String> = std::fs::read_dir(path)?
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .collect();
-        names.sort_unstable();
-        Ok(names)
+        let list = || {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(path)? {
+                // No unit can name what is not UTF-8.
+                names.extend(entry?.file_name().into_string().ok());
+            }
+            names.sort_unstable();
+            Ok(names)
+        };
+        self.ask("what is in", path, retry(list))
     }
 
     fn may_write(&self, path: &Path) -> bool {
-        self.as_root || nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok()
+        if self.as_root {
+            return true;
+        }
+        let answer = nix::unistd::access(path, nix::unistd::AccessFlags::W_OK);
+        self.ask("whether the caller may write to", path, answer.map_err(io::Error::from)).is_ok()
     }
 
     fn is_delegated(&self, group: &Path) -> bool {
@@ -233,18 +340,21 @@ impl Host for Machine {
             // An ordinary user can write there only when it was handed over.
             return self.may_write(&group.join("cgroup.procs")) && self.may_write(group);
         }
-        [c"trusted.delegate", c"user.delegate"]
-            .into_iter()
-            .any(|name| sys::xattr_is(group, name, b'1'))
+        [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| {
+            let holds = sys::xattr_is(group, name, b'1').map_err(io::Error::from);
+            self.ask("whether this is delegated:", group, holds).unwrap_or(false)
+        })
     }
 
     fn device_of(&self, path: &Path) -> io::Result<(u32, u32)> {
-        let number = std::fs::metadata(path)?.dev();
+        let found = std::fs::metadata(path).map(|found| found.dev());
+        let number = self.ask("on which device this is:", path, found)?;
         Ok((libc::major(number), libc::minor(number)))
     }
 
     fn attributes(&self, path: &Path) -> io::Result<Attributes> {
-        let found = std::fs::symlink_metadata(path)?;
+        let found = std::fs::symlink_metadata(path);
+        let found = self.ask("whose this is:", path, found)?;
         Ok(Attributes { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() })
     }
 
@@ -254,12 +364,16 @@ impl Host for Machine {
             Marks::User => &[c"user.overlay.opaque"],
             Marks::Either => &[c"trusted.overlay.opaque", c"user.overlay.opaque"],
         };
-        names.iter().any(|name| sys::xattr_is(path, name, b'y'))
+        names.iter().any(|name| {
+            let holds = sys::xattr_is(path, name, b'y').map_err(io::Error::from);
+            self.ask("whether this is opaque:", path, holds).unwrap_or(false)
+        })
     }
 
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
         let malformed = || io::Error::other("a line of mountinfo is malformed");
-        let text = std::fs::read("/proc/self/mountinfo")?;
+        let text =
+            self.ask("what is mounted below", path, std::fs::read("/proc/self/mountinfo"))?;
         let lines = || text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         if !lines().any(|line| mountinfo::may_lie_below(line, path)) {
             return Ok(Vec::new());
@@ -335,24 +449,36 @@ impl Host for Machine {
         if self.as_root {
             return crate::names::ALL_CAPABILITIES;
         }
-        // The call cannot fail for the calling process.
-        sys::effective_capabilities().unwrap_or(0)
+        let asked = sys::effective_capabilities().map_err(io::Error::from);
+        self.questions.ask(|| "which capabilities the caller has".to_owned(), asked).unwrap_or(0)
     }
 
     fn securebits(&self) -> u32 {
+        if self.as_root {
+            return 0;
+        }
         // The call cannot fail.
         sys::securebits().unwrap_or(0)
+    }
+
+    fn landlock(&self) -> u32 {
+        // Missing or switched off is the same to a unit.
+        sys::landlock_abi().unwrap_or(0)
     }
 
     fn hard_limit(&self, resource: u32) -> u64 {
         if self.as_root {
             return u64::MAX;
         }
-        sys::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard)
+        let asked = sys::getrlimit(resource).map_err(io::Error::from);
+        let asked = self.questions.ask(|| "what the caller's own hard limit is".to_owned(), asked);
+        asked.map_or(u64::MAX, |(_, hard)| hard)
     }
 
     fn memory(&self) -> u64 {
-        let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let path = Path::new("/proc/meminfo");
+        let text = std::fs::read_to_string(path);
+        let text = self.ask("how much memory there is:", path, text).unwrap_or_default();
         let kib = text
             .lines()
             .find_map(|line| line.strip_prefix("MemTotal:"))
@@ -361,7 +487,7 @@ impl Host for Machine {
     }
 
     fn cgroups(&self) -> &Layout {
-        self.cgroups.get_or_init(Layout::read)
+        self.cgroups.get_or_init(|| Layout::read(&self.questions))
     }
 
     fn state_directory(&self) -> PathBuf {
@@ -399,9 +525,14 @@ impl Host for Machine {
 
     fn is_locked(&self, path: &Path) -> bool {
         // Closing the file gives the lock back at once.
-        std::fs::File::open(path).is_ok_and(|file| {
+        let file = self.ask("whether this is locked:", path, std::fs::File::open(path));
+        file.is_ok_and(|file| {
             matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
         })
+    }
+
+    fn unanswered(&self) -> Vec<Unanswered> {
+        self.questions.take()
     }
 
     fn page_size(&self) -> u64 {
@@ -410,5 +541,53 @@ impl Host for Machine {
             .flatten()
             .and_then(|size| u64::try_from(size).ok())
             .unwrap_or(4096)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(errno: i32) -> Vec<Unanswered> {
+        let questions = Questions::default();
+        let answer = io::Result::<()>::Err(io::Error::from_raw_os_error(errno));
+        assert!(questions.ask(|| "what there is".to_owned(), answer).is_err());
+        questions.take()
+    }
+
+    #[test]
+    fn no_memory_to_look_is_not_taken_for_nothing_there() {
+        for errno in [libc::ENOMEM, libc::EMFILE, libc::EIO, libc::EPERM, libc::EINTR] {
+            let unanswered = asked(errno);
+            assert_eq!(unanswered.len(), 1, "{errno}");
+            assert_eq!(unanswered[0].question, "what there is");
+        }
+        for errno in [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ELOOP] {
+            assert_eq!(asked(errno), [], "{errno}");
+        }
+    }
+
+    /// Its descriptors are used up: nothing can be opened.
+    #[test]
+    fn a_machine_that_does_not_answer_makes_no_plan() {
+        let questions = Machine::default();
+        let loaded = crate::unit::from_text(
+            "a.toml",
+            "name = \"a\"\nroot.path = \"/etc\"\nprocess.command = [\"/a\"]",
+            "/".into(),
+            "a",
+            &[],
+            &[],
+        );
+        let unit = loaded.unit.expect("the unit is sound");
+        let failed = io::Error::from_raw_os_error(libc::EMFILE);
+        questions.ask("what there is at", Path::new("/a"), io::Result::<()>::Err(failed)).ok();
+        let planning = crate::plan::plan(&unit, &questions, crate::plan::Care::Launch);
+        assert!(planning.plan.is_none());
+        let found = planning.diagnostics.iter().find(|found| found.code == "E0318");
+        assert_eq!(
+            found.map(|found| &*found.message),
+            Some("the host does not say what there is at `/a`")
+        );
     }
 }

@@ -109,6 +109,8 @@ pub const CAP_KILL: u64 = bits(&[5]);
 pub const CAP_SYS_CHROOT: u64 = bits(&[18]);
 /// `CAP_SYS_PTRACE`.
 pub const CAP_SYS_PTRACE: u64 = bits(&[19]);
+/// `CAP_MKNOD`.
+pub const CAP_MKNOD: u64 = bits(&[27]);
 /// `CAP_SYS_RESOURCE`.
 pub const CAP_SYS_RESOURCE: u64 = bits(&[24]);
 /// `CAP_SYS_ADMIN`.
@@ -158,6 +160,85 @@ pub fn capability_words(set: u64) -> impl Iterator<Item = String> {
         .enumerate()
         .filter(move |(number, _)| set & (1 << number) != 0)
         .map(|(_, name)| name.trim_start_matches("CAP_").to_lowercase())
+}
+
+/// A scope of Landlock: what reaches no further than the restricted processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LandlockScope {
+    /// Connecting to abstract unix sockets.
+    AbstractUnixSocket,
+    /// Sending signals.
+    Signal,
+}
+
+impl LandlockScope {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::AbstractUnixSocket, Self::Signal];
+
+    /// Its bit in `scoped`, `linux/landlock.h`.
+    pub fn bit(self) -> u64 {
+        match self {
+            Self::AbstractUnixSocket => 1,
+            Self::Signal => 2,
+        }
+    }
+}
+
+/// Rights of Landlock, `linux/landlock.h`.
+pub mod landlock {
+    /// One right on files.
+    #[derive(Debug)]
+    pub struct Right {
+        /// Its bit.
+        pub bit: u64,
+        /// The version of the interface that has it.
+        pub abi: u32,
+        /// What is left open without it.
+        pub meaning: &'static str,
+    }
+
+    /// Executing a file.
+    pub const EXECUTE: u64 = 1 << 0;
+    /// Opening a file for writing.
+    pub const WRITE_FILE: u64 = 1 << 1;
+    /// Opening a file for reading.
+    pub const READ_FILE: u64 = 1 << 2;
+    /// Listing a directory.
+    pub const READ_DIR: u64 = 1 << 3;
+    /// Moving and linking files between directories.
+    pub const REFER: u64 = 1 << 13;
+    const TRUNCATE: u64 = 1 << 14;
+    const IOCTL_DEV: u64 = 1 << 15;
+    /// Both kinds of reading.
+    pub const READ: u64 = READ_FILE | READ_DIR;
+    /// Writing, truncating, making, removing and moving, and commands to
+    /// devices.
+    pub const WRITE: u64 = WRITE_FILE | 0x1ff0 | REFER | TRUNCATE | IOCTL_DEV;
+    /// What can be granted on anything but a directory.
+    pub const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV;
+
+    /// Rights that the first version lacks.
+    pub const PATHS: [Right; 3] = [
+        Right { bit: REFER, abi: 2, meaning: "moving files between directories, which it refuses" },
+        Right { bit: TRUNCATE, abi: 3, meaning: "truncating files" },
+        Right { bit: IOCTL_DEV, abi: 5, meaning: "commands to devices" },
+    ];
+    /// The version that has TCP ports.
+    pub const PORTS_ABI: u32 = 4;
+    /// The version that has scopes.
+    pub const SCOPE_ABI: u32 = 6;
+
+    /// The kernel that brought a version.
+    pub fn version(abi: u32) -> &'static str {
+        match abi {
+            0 | 1 => "5.13",
+            2 => "5.19",
+            3 => "6.2",
+            4 => "6.7",
+            5 => "6.10",
+            _ => "6.12",
+        }
+    }
 }
 
 /// A resource limit: the unit's key, prlimit(1)'s option and the number of

@@ -353,6 +353,56 @@ pub fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> Result<()> {
     Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// A zeroed `bpf_attr`, longer than any kernel's: where the tail is zero, its
+/// length does not matter.
+type BpfAttr = [u64; 32];
+
+fn bpf(command: libc::c_long, attr: &BpfAttr) -> Result<libc::c_long> {
+    // SAFETY: the attribute outlives the call, and so do, by the two callers,
+    // the buffers that it points to.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_ptr(), size_of::<BpfAttr>()) };
+    Errno::result(result)
+}
+
+/// bpf(2) `BPF_PROG_LOAD` of a program that decides on devices.
+pub fn load_device_program(program: &[u64]) -> Result<OwnedFd> {
+    const BPF_PROG_LOAD: libc::c_long = 5;
+    const BPF_PROG_TYPE_CGROUP_DEVICE: u64 = 15;
+    let mut attr: BpfAttr = [0; 32];
+    attr[0] = BPF_PROG_TYPE_CGROUP_DEVICE | (program.len() as u64) << 32;
+    attr[1] = program.as_ptr() as u64;
+    attr[2] = c"MIT".as_ptr() as u64;
+    owned(bpf(BPF_PROG_LOAD, &attr)?)
+}
+
+/// bpf(2) `BPF_PROG_ATTACH` to a v2 group, beside the programs of others.
+pub fn attach_device_program(program: BorrowedFd<'_>, group: BorrowedFd<'_>) -> Result<()> {
+    const BPF_PROG_ATTACH: libc::c_long = 8;
+    const BPF_CGROUP_DEVICE: u64 = 6;
+    const BPF_F_ALLOW_MULTI: u64 = 2;
+    let number = |fd: BorrowedFd<'_>| u64::from(fd.as_raw_fd().cast_unsigned());
+    let mut attr: BpfAttr = [0; 32];
+    attr[0] = number(group) | number(program) << 32;
+    attr[1] = BPF_CGROUP_DEVICE | BPF_F_ALLOW_MULTI << 32;
+    bpf(BPF_PROG_ATTACH, &attr).map(drop)
+}
+
+/// Version of Landlock's interface, landlock_create_ruleset(2).
+pub fn landlock_abi() -> Result<u32> {
+    const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag there is neither a structure nor a length.
+    let version = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u64>(),
+            0_usize,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(Errno::result(version)?).map_err(|_| Errno::ERANGE)
+}
+
 /// setdomainname(2).
 pub fn set_domain_name(name: &str) -> Result<()> {
     // SAFETY: pointer and length describe the string.
@@ -580,15 +630,20 @@ pub fn own(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Whether an extended attribute holds `1`, getxattr(2).
-pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> bool {
-    let Ok(path) = c_path(path) else { return false };
+/// Whether an extended attribute holds one byte, getxattr(2).
+pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> Result<bool> {
+    let path = c_path(path)?;
     let mut value = [0_u8; 2];
     // SAFETY: path and name are NUL-terminated; the buffer has the length given.
     let length = unsafe {
         libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
     };
-    length == 1 && value[0] == wanted
+    match Errno::result(length) {
+        Ok(length) => Ok(length == 1 && value[0] == wanted),
+        // None of that name, of that kind, or a longer value.
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::ERANGE) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Value of an extended attribute, getxattr(2); `None` when there is none.
@@ -684,6 +739,15 @@ pub fn wait(kind: libc::idtype_t, id: u32, no_hang: bool) -> Result<Option<Exit>
 pub fn set_nice(nice: i32) -> Result<()> {
     // SAFETY: no pointer is passed.
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
+}
+
+/// Ignores a signal.
+pub fn ignore_signal(signal: i32) -> Result<()> {
+    // SAFETY: no handler is installed.
+    if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(Errno::last());
+    }
+    Ok(())
 }
 
 /// Gives a signal its default disposition.

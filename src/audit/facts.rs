@@ -189,6 +189,7 @@ impl Facts {
             | Step::EnableControllers { .. }
             | Step::MoveSupervisor { .. }
             | Step::KillOnOom { .. }
+            | Step::LimitDevices { .. }
             | Step::JoinCgroup { .. }
             | Step::ClearGroups
             | Step::BecomeRoot
@@ -292,6 +293,10 @@ impl Facts {
                 self.place(target.clone(), content, *flags, origin);
                 self.spread(*propagation);
             }
+            Step::BindDevice { source, target, .. } => {
+                let content = Content::Host { source: source.clone(), recursive: false };
+                self.place(target.clone(), content, crate::plan::devices::NODE_FLAGS, origin);
+            }
             // null, zero and the like: everybody's.
             Step::BindDevices { .. } => {}
             Step::MakeNode { .. } | Step::MakeLink { .. } => {}
@@ -332,6 +337,8 @@ impl Facts {
             }
             Step::SetCapabilities { permitted, ambient: _ } => self.permitted = *permitted,
             Step::ChangeDirectory { .. } => {}
+            // It only takes away from what is found here.
+            Step::Landlock(_) => {}
             Step::NoNewPrivileges => self.no_new_privileges = true,
             Step::LoadSeccomp { filter, .. } => self.filter = Some((filter.clone(), origin)),
             Step::CloseFds { keep } => {

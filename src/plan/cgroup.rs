@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::Planner;
 use super::step::{Origin, Planned, Step};
 use crate::diagnostic::Diagnostic;
-use crate::host::{Host, Kind};
+use crate::host::{Host, Kind, Questions};
 use crate::source::Span;
 use crate::unit::decode::Setting;
 use crate::unit::limits::{BlkioDevice, CpuWeight, Limits, OnMissing};
@@ -39,26 +39,36 @@ pub struct Layout {
 
 impl Layout {
     /// Asks this machine.
-    pub fn read() -> Self {
-        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    pub fn read(questions: &Questions) -> Self {
+        let text = |path: &str| {
+            let text = std::fs::read_to_string(path);
+            questions.ask(|| format!("what this file holds: `{path}`"), text).unwrap_or_default()
+        };
+        let exists = |path: &Path| {
+            let answer = path.try_exists();
+            questions
+                .ask(|| format!("whether there is `{}`", path.display()), answer)
+                .unwrap_or(false)
+        };
+        let own = text("/proc/self/cgroup");
         // The usual mount points are tried before mountinfo is read: it has a
         // line for every mount of the host.
         let usual = Self::parse(&own, |controllers| {
             let root = Path::new("/sys/fs/cgroup");
             match controllers {
-                [] if root.join("cgroup.controllers").exists() => Some((root.into(), "/".into())),
+                [] if exists(&root.join("cgroup.controllers")) => Some((root.into(), "/".into())),
                 [] => Some((root.join("unified"), "/".into())),
                 _ => Some((root.join(controllers.join(",")), "/".into())),
             }
         });
-        let all = usual.v1.iter().chain(&usual.v2);
-        if all.into_iter().all(|hierarchy| hierarchy.own.join("cgroup.procs").exists()) {
+        let mut all = usual.v1.iter().chain(&usual.v2);
+        if all.all(|hierarchy| exists(&hierarchy.own.join("cgroup.procs"))) {
             return usual;
         }
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = text("/proc/self/mountinfo");
         let mut layout = Self::parse(&own, |controllers| find_mount(&mounts, controllers));
-        layout.v1.retain(|hierarchy| hierarchy.own.join("cgroup.procs").exists());
-        layout.v2 = layout.v2.filter(|hierarchy| hierarchy.own.join("cgroup.procs").exists());
+        layout.v1.retain(|hierarchy| exists(&hierarchy.own.join("cgroup.procs")));
+        layout.v2 = layout.v2.filter(|hierarchy| exists(&hierarchy.own.join("cgroup.procs")));
         layout
     }
 
@@ -161,12 +171,13 @@ impl<H: Host> Planner<'_, H> {
         let wants = self.wants(limits);
         let has_pid_namespace =
             self.unit.namespaces.pid.value == crate::unit::namespaces::Mode::Private;
-        if wants.is_empty() && has_pid_namespace {
-            return Groups::default();
-        }
         let mut v1: Vec<(usize, Vec<(Write, Origin)>)> = Vec::new();
         let mut v2: Vec<V2Want> = Vec::new();
-        let layout = self.host.cgroups().clone();
+        let needs_groups = !wants.is_empty() || !has_pid_namespace;
+        let layout = match needs_groups || self.device_layers().is_some() {
+            true => self.host.cgroups().clone(),
+            false => Layout::default(),
+        };
         let v2_controllers =
             layout.v2.as_ref().map(|v2| self.words(&v2.own.join("cgroup.controllers")));
         for want in wants {
@@ -217,6 +228,7 @@ impl<H: Host> Planner<'_, H> {
         {
             self.v2_group(hierarchy, &name, v2, &mut groups);
         }
+        self.device_group(&layout, &name, &mut groups);
         if !has_pid_namespace && groups.create.is_empty() {
             self.kill_group(&layout, &name, &mut groups);
         }
@@ -438,7 +450,7 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// Deals with a limit that cannot be set, as `on-missing` says.
-    fn missing(&mut self, key: &'static str, span: Option<Span>, reason: Reason) {
+    pub(super) fn missing(&mut self, key: &'static str, span: Option<Span>, reason: Reason) {
         let text = reason.text();
         let short = key.strip_prefix("limits.").unwrap_or(key);
         // A default that was never asked for gives way; the reports say so.
@@ -816,7 +828,7 @@ struct V2Parent {
 
 /// Why a limit cannot be set.
 #[derive(Clone, Copy, Debug)]
-enum Reason {
+pub(super) enum Reason {
     NoGroups,
     NoController(&'static str),
     NotDelegated,

@@ -32,6 +32,15 @@ pub fn describe(step: &Step) -> String {
             format!("move jailrun itself into a group of its own, {}", directory.display())
         }
         Step::SetLimit { file, value, .. } => format!("write {value} to {}", file.display()),
+        Step::LimitDevices { directory, is_v2, rules } => {
+            let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+            let how = if *is_v2 { ", by a program," } else { "" };
+            format!(
+                "refuse the processes of {}{how} every device but {}",
+                directory.display(),
+                rules.join(", ")
+            )
+        }
         Step::KillOnOom { directory } => {
             format!("end the whole jail when {} runs out of memory", directory.display())
         }
@@ -206,6 +215,12 @@ pub fn describe(step: &Step) -> String {
         Step::BindDevices { names } => {
             format!("bind the host's devices {} into /dev", names.join(" "))
         }
+        Step::BindDevice { source, target, number } => format!(
+            "bind the device {} ({number}) to {}{}",
+            source.display(),
+            target.display(),
+            flag_text(super::devices::NODE_FLAGS)
+        ),
         Step::Mask { target, kind } => {
             let by = match kind {
                 NodeKind::Directory => "an empty directory",
@@ -281,6 +296,7 @@ pub fn describe(step: &Step) -> String {
         }
         Step::ChangeDirectory { path } => format!("go to {}", path.display()),
         Step::NoNewPrivileges => "rule out gaining privileges by execve".to_owned(),
+        Step::Landlock(landlock) => super::landlock::describe(landlock),
         Step::CloseFds { keep } if keep.is_empty() => "close every descriptor above 2".to_owned(),
         Step::CloseFds { keep } => {
             let words: Vec<_> = keep.iter().map(i32::to_string).collect();

@@ -8,9 +8,11 @@
 pub mod cgroup;
 mod closure;
 pub mod describe;
+pub(crate) mod devices;
 mod files;
 mod ids;
 mod image;
+mod landlock;
 pub(crate) mod mounts;
 mod process;
 pub(crate) mod root;
@@ -27,7 +29,7 @@ use self::step::{ExpectedMount, HostTree, IdMaps, MapWriter, Origin, Planned, St
 use self::view::View;
 use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
-use crate::host::Host;
+use crate::host::{Host, Unanswered};
 use crate::source::Span;
 use crate::unit::Unit;
 use crate::unit::decode::Setting;
@@ -112,8 +114,16 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         planner.check_kernel();
         planner.check_layers(&steps);
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
+            planner.check_landlock();
             planner.check_command();
         }
+    }
+    for Unanswered { question, reason } in host.unanswered() {
+        planner.find(
+            Diagnostic::error("E0318", format!("the host does not say {question}"))
+                .note(reason)
+                .help("a launch without the answer could leave something out: try again"),
+        );
     }
     let mut diagnostics = planner.findings;
     diagnostic::sort(&mut diagnostics);
@@ -161,6 +171,10 @@ struct Planner<'a, H> {
     kernel_mounts: Vec<(&'static str, PathBuf)>,
     view: View,
     expected: Vec<ExpectedMount>,
+    /// Devices of the unit.
+    devices: Vec<devices::Found>,
+    /// The step that closes all others, where they are needed to mount.
+    limit_devices_late: Option<Planned>,
 }
 
 impl<'a, H: Host> Planner<'a, H> {
@@ -195,6 +209,8 @@ impl<'a, H: Host> Planner<'a, H> {
                 false => Marks::Trusted,
             }),
             expected: Vec::new(),
+            devices: Vec::new(),
+            limit_devices_late: None,
         }
     }
 
@@ -205,6 +221,7 @@ impl<'a, H: Host> Planner<'a, H> {
     fn steps(&mut self) -> Vec<Planned> {
         self.check_privilege();
         self.id_maps();
+        self.find_devices();
         let groups = self.groups();
         let tree = self.tree();
         let user = self.user(tree.as_ref());
@@ -259,10 +276,12 @@ impl<'a, H: Host> Planner<'a, H> {
         let at = self.root(tree.as_ref(), &state);
         self.api_filesystems();
         self.fill_api_filesystems(tree.as_ref());
+        self.device_nodes();
         self.mounts(&state);
         self.security_paths();
         self.say_created();
         self.finish_root(tree.as_ref());
+        self.steps.extend(self.limit_devices_late.take());
         let switch = &self.unit.root.switch;
         let step = match switch.value {
             Switch::Pivot => Step::Pivot { at },
@@ -283,6 +302,7 @@ impl<'a, H: Host> Planner<'a, H> {
         self.process_attributes();
         self.rlimits();
         self.privileges(&user, granted);
+        self.landlock();
         self.command(&user);
 
         if let Some(at) = self.points_at {

@@ -699,6 +699,9 @@ impl<H: Host> Planner<'_, H> {
         for candidate in &candidates {
             match self.view.walk(self.host, candidate) {
                 Ok(Walk::Found(found, Kind::File { executable: true })) => {
+                    if self.out_of_reach(&found, "the program", command.span) {
+                        return;
+                    }
                     self.check_interpreter(&command, &found, 0);
                     return;
                 }
@@ -758,6 +761,12 @@ impl<H: Host> Planner<'_, H> {
         let Some(interpreter) = interpreter else { return };
         match self.view.walk(self.host, Path::new(&interpreter)) {
             Ok(Walk::Found(next, Kind::File { executable: true })) if depth < 4 => {
+                if self.out_of_reach(&next, "its interpreter", command.span) {
+                    return;
+                }
+                if head[0] == 0x7f {
+                    self.libraries_out_of_reach(Path::new(&interpreter), command.span);
+                }
                 self.check_interpreter(command, &next, depth + 1);
             }
             Ok(Walk::Found(..)) => {}

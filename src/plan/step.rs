@@ -266,6 +266,71 @@ impl Overlay {
     }
 }
 
+/// What Landlock handles everywhere, and grants in places; landlock(7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Landlock {
+    /// Rights on files that are handled, `LANDLOCK_ACCESS_FS_*`.
+    pub paths: u64,
+    /// Paths inside the jail with the rights granted below them.
+    pub below: Vec<(PathBuf, u64)>,
+    /// Rights on ports that are handled, `LANDLOCK_ACCESS_NET_*`.
+    pub ports: u64,
+    /// Ports with the rights granted.
+    pub open: Vec<(u16, u64)>,
+    /// What reaches no further than the restricted processes,
+    /// `LANDLOCK_SCOPE_*`.
+    pub scope: u64,
+}
+
+/// A device node's kind and number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceNumber {
+    /// A block device, not a character device.
+    pub block: bool,
+    /// Its driver.
+    pub major: u32,
+    /// Which of the driver's.
+    pub minor: u32,
+}
+
+impl std::fmt::Display for DeviceNumber {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.block { 'b' } else { 'c' };
+        write!(f, "{kind} {}:{}", self.major, self.minor)
+    }
+}
+
+/// What the processes of a group may do with a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceRule {
+    /// A block device, not a character device.
+    pub block: bool,
+    /// Its driver.
+    pub major: u32,
+    /// Which of the driver's; `None` for all.
+    pub minor: Option<u32>,
+    /// Opening it for reading.
+    pub read: bool,
+    /// Opening it for writing.
+    pub write: bool,
+    /// Making its node.
+    pub mknod: bool,
+}
+
+/// As `devices.allow` takes it.
+impl std::fmt::Display for DeviceRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.block { 'b' } else { 'c' };
+        write!(f, "{kind} {}:", self.major)?;
+        match self.minor {
+            Some(minor) => write!(f, "{minor} ")?,
+            None => write!(f, "* ")?,
+        }
+        let letters = [(self.read, "r"), (self.write, "w"), (self.mknod, "m")];
+        letters.into_iter().filter(|(set, _)| *set).try_for_each(|(_, letter)| f.write_str(letter))
+    }
+}
+
 /// Other end of a standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -374,6 +439,15 @@ pub enum Step {
         value: String,
         /// Words that one line of the file must hold afterwards.
         expect: String,
+    },
+    /// Refuses every device to the processes of a group.
+    LimitDevices {
+        /// The group's directory.
+        directory: PathBuf,
+        /// Whether the group is one of v2: there a program decides.
+        is_v2: bool,
+        /// What is allowed all the same.
+        rules: Vec<DeviceRule>,
     },
     /// Moves jailrun itself into a v2 group.
     MoveSupervisor {
@@ -630,6 +704,16 @@ pub enum Step {
         /// Their names.
         names: Vec<&'static str>,
     },
+    /// Binds a device node of the host, read-only so that nobody changes its
+    /// mode; writes to the device are not writes to its node.
+    BindDevice {
+        /// The host's node, without links.
+        source: PathBuf,
+        /// Mount point inside the jail, without links.
+        target: PathBuf,
+        /// The device that the node must be.
+        number: DeviceNumber,
+    },
     /// Hides a path.
     Mask {
         /// Path inside the jail.
@@ -743,6 +827,8 @@ pub enum Step {
     },
     /// Rules out gaining privileges.
     NoNewPrivileges,
+    /// Restricts what the process, and all it starts, can reach.
+    Landlock(Landlock),
     /// Closes every descriptor above 2.
     CloseFds {
         /// Except these.
@@ -783,7 +869,7 @@ impl Step {
             // Kept for the next launch.
             Self::ShiftOwners { .. } => None,
             // Undone by writing the group's own end.
-            Self::SetLimit { .. } | Self::KillOnOom { .. } => None,
+            Self::SetLimit { .. } | Self::LimitDevices { .. } | Self::KillOnOom { .. } => None,
             // The group it came from may hand out controllers by then.
             Self::MoveSupervisor { .. } => None,
             // The supervisor's own, gone with its process.
@@ -828,6 +914,7 @@ impl Step {
             | Self::Mount { .. }
             | Self::Bind { .. }
             | Self::BindDevices { .. }
+            | Self::BindDevice { .. }
             | Self::Mask { .. }
             | Self::ProtectPath { .. }
             | Self::SetPropagation { .. }
@@ -850,6 +937,7 @@ impl Step {
             | Self::SetCapabilities { .. }
             | Self::ChangeDirectory { .. }
             | Self::NoNewPrivileges
+            | Self::Landlock(_)
             | Self::CloseFds { .. }
             | Self::LoadSeccomp { .. }
             | Self::Exec { .. } => None,

@@ -41,6 +41,7 @@ struct Table {
     ids: (u32, u32),
     capabilities: u64,
     securebits: u32,
+    landlock: u32,
     hard_limit: u64,
     layout: Layout,
     read_only: Vec<PathBuf>,
@@ -60,6 +61,7 @@ impl Table {
             ids: (0, 0),
             capabilities: names::ALL_CAPABILITIES,
             securebits: 0,
+            landlock: 7,
             hard_limit: u64::MAX,
             layout: Layout::default(),
             read_only: Vec::new(),
@@ -115,7 +117,9 @@ impl Table {
     /// Everything on v1, and a v2 tree without controllers beside it.
     fn version1() -> Self {
         let mut host = Self::bare();
-        for controllers in ["memory", "cpu,cpuacct", "cpuset", "pids", "blkio", "freezer"] {
+        for controllers in
+            ["memory", "cpu,cpuacct", "cpuset", "pids", "blkio", "freezer", "devices"]
+        {
             let mount = PathBuf::from(format!("/sys/fs/cgroup/{controllers}"));
             host.put(mount.join("me").to_str().unwrap(), Node::Directory);
             host.layout.v1.push(Hierarchy {
@@ -329,6 +333,10 @@ impl Host for Table {
         self.securebits
     }
 
+    fn landlock(&self) -> u32 {
+        self.landlock
+    }
+
     fn hard_limit(&self, _: u32) -> u64 {
         self.hard_limit
     }
@@ -410,6 +418,7 @@ fn group_steps(host: &Table, text: &str) -> String {
             | Step::MoveSupervisor { .. }
             | Step::SetLimit { .. }
             | Step::KillOnOom { .. }
+            | Step::LimitDevices { .. }
             | Step::JoinCgroup { .. } => lines.push_str(&(describe(&planned.step) + "\n")),
             Step::Enter { cgroup: Some(cgroup), .. } => {
                 lines.push_str(&format!("born in {}\n", cgroup.display()));
@@ -417,7 +426,8 @@ fn group_steps(host: &Table, text: &str) -> String {
             _ => {}
         }
     }
-    for left in planning.left_out {
+    // What is not put up makes no group.
+    for left in planning.left_out.iter().filter(|left| left.key != "devices") {
         lines.push_str(&format!("left out: {}: {}\n", left.key, left.reason));
     }
     lines
@@ -765,6 +775,7 @@ join the control group /sys/fs/cgroup/pids/me/jailrun-web
 left out: limits.memory-high: cgroup v1 cannot throttle above an amount of memory
 left out: limits.memory-low: cgroup v1 cannot spare memory from reclaim
 left out: limits.swap: cgroup v1 limits the sum of memory and swap: it needs `memory` too
+left out: devices: the controller, which has nothing to refuse: no node can be made, and none opened but those of /dev
 
 "#]]
     );
@@ -907,6 +918,7 @@ fn without_a_pid_namespace_a_group_holds_the_jail_together() {
         group_steps(&Table::version2("", ""), &unit),
         str![[r#"
 make the control group /sys/fs/cgroup/jailrun-web
+refuse the processes of /sys/fs/cgroup/jailrun-web, by a program, every device but c 1:3 rwm, c 1:5 rwm, c 1:7 rwm, c 1:8 rwm, c 1:9 rwm, c 5:0 rwm, c 5:2 rwm, c 136:* rwm
 born in /sys/fs/cgroup/jailrun-web
 
 "#]]
@@ -916,8 +928,9 @@ born in /sys/fs/cgroup/jailrun-web
     assert_data_eq!(
         group_steps(&host, &unit),
         str![[r#"
-make the control group /sys/fs/cgroup/freezer/me/jailrun-web
-join the control group /sys/fs/cgroup/freezer/me/jailrun-web
+make the control group /sys/fs/cgroup/devices/me/jailrun-web
+refuse the processes of /sys/fs/cgroup/devices/me/jailrun-web every device but c 1:3 rwm, c 1:5 rwm, c 1:7 rwm, c 1:8 rwm, c 1:9 rwm, c 5:0 rwm, c 5:2 rwm, c 136:* rwm
+join the control group /sys/fs/cgroup/devices/me/jailrun-web
 
 "#]]
     );
@@ -1305,9 +1318,88 @@ E0305 web.toml:4 `/proc/self/exe` is not a program of the root (commands are not
 }
 
 #[test]
+fn the_devices_controller_is_put_up_where_another_layer_is_given_up() {
+    let limits = |host: &Table, keys: &str| {
+        group_steps(host, &format!("{WEB}{keys}")).contains("every device but c 1:3 rwm")
+    };
+    for host in [Table::version1(), Table::version2("", "")] {
+        assert!(!limits(&host, ""));
+        assert!(!limits(&host, "[security]\ncapabilities = [\"CAP_CHOWN\"]\n"));
+        for keys in [
+            "[security]\ncapabilities = [\"CAP_MKNOD\"]\n",
+            "[security]\ncapabilities = \"all\"\n",
+            "[[mounts]]\ntarget = \"/data\"\ntmpfs = \"1M\"\nnodev = false\n",
+            "[[devices]]\npath = \"/dev/vda\"\n",
+            "[namespaces]\npid = \"host\"\n",
+        ] {
+            assert!(limits(&host, keys), "{keys}");
+            // Nodes of a user namespace's own mounts are never devices.
+            let own = format!("{keys}[namespaces]\nuser = \"private\"\n");
+            if !keys.contains("namespaces") {
+                let needed = keys.contains("nodev") || keys.contains("[[devices]]");
+                assert_eq!(limits(&host, &own), needed, "{own}");
+            }
+        }
+        let steps =
+            group_steps(&host, &format!("{WEB}[[devices]]\npath = \"/dev/vda\"\naccess = \"r\"\n"));
+        assert!(steps.contains("c 136:* rwm, b 254:0 r\n"), "{steps}");
+    }
+    assert_eq!(
+        findings(&Table::bare(), &format!("{WEB}[security]\ncapabilities = [\"CAP_MKNOD\"]\n")),
+        "E0308 web.toml:6 `devices` cannot be set on this host (this host has no `devices` controller)\n"
+    );
+}
+
+#[test]
+fn what_an_older_landlock_lacks_is_an_error_or_left_out() {
+    let unit = |more: &str| {
+        format!(
+            "{WEB}[security.landlock]\nwrite = [\"/tmp\"]\nread = [\"/\"]\nbind-tcp = [80]\nscope = [\"signal\"]\n{more}"
+        )
+    };
+    let landlock = |abi: u32, text: &str| {
+        let host = Table { landlock: abi, ..Table::version1() };
+        let (_, planning) = planning(&host, text);
+        let step = planning.plan.map(|plan| {
+            let step = plan.steps.into_iter().find_map(|planned| match planned.step {
+                Step::Landlock(step) => Some(step),
+                _ => None,
+            });
+            step.map(|step| (step.paths, step.ports, step.scope))
+        });
+        (findings(&host, text).lines().count(), step)
+    };
+    assert_eq!(landlock(7, &unit("")), (0, Some(Some((0xfffe, 1, 2)))));
+    for (abi, findings) in [(0, 1), (1, 5), (2, 4), (3, 3), (4, 2), (5, 1)] {
+        assert_eq!(landlock(abi, &unit("")), (findings, None), "{abi}");
+    }
+    let best = unit("best-effort = true\n");
+    assert_eq!(landlock(6, &best), (0, Some(Some((0xfffe, 1, 2)))));
+    assert_eq!(landlock(4, &best), (2, Some(Some((0x7ffe, 1, 0)))));
+    assert_eq!(landlock(1, &best), (5, Some(Some((0x1ffe, 0, 0)))));
+    assert_eq!(landlock(0, &best), (1, Some(None)));
+    let host = Table { landlock: 5, ..Table::version1() };
+    assert_data_eq!(
+        findings(&host, &unit("")),
+        str![[r#"
+E0310 web.toml:9 this kernel's Landlock lacks scopes (Linux 6.12 has it)
+
+"#]]
+    );
+    assert_data_eq!(
+        findings(&host, &best),
+        str![[r#"
+W0011 web.toml:9 Landlock leaves out scopes (Linux 6.12 has it)
+
+"#]]
+    );
+}
+
+#[test]
 fn dangerous_capabilities_are_warned_of_once_each() {
-    let of =
-        |list: &str| findings(&Table::bare(), &format!("{WEB}[security]\ncapabilities = {list}\n"));
+    let of = |list: &str| {
+        findings(&Table::version1(), &format!("{WEB}[security]\ncapabilities = {list}\n"))
+    };
     assert_eq!(of("\"default\""), "");
     assert_eq!(of("[\"CAP_CHOWN\"]"), "");
     assert_data_eq!(
@@ -1324,7 +1416,7 @@ W0003 web.toml:6 with every capability the jail is no boundary (root inside is r
 
 "#]]
     );
-    let mut host = Table::bare();
+    let mut host = Table::version1();
     host.capabilities = names::DEFAULT_CAPABILITIES;
     let unit = format!("{WEB}[security]\ncapabilities = [\"CAP_SYS_ADMIN\"]\n");
     assert_data_eq!(
@@ -1822,6 +1914,12 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
         ("security.seccomp", "allow") => ("[\"@mount\", \"ptrace\"]", root),
         ("security.seccomp", _) => ("[\"ptrace\"]", root),
         ("security", "masked-paths" | "read-only-paths") => ("[\"/data\"]", root),
+        ("security.landlock", "read" | "write" | "execute") => ("[\"/tmp\"]", root),
+        ("security.landlock", "bind-tcp" | "connect-tcp") => ("[80, 443]", root),
+        ("security.landlock", "scope") => ("[\"signal\"]", root),
+        ("security.landlock", "best-effort") => {
+            ("true", "security.landlock.bind-tcp = []\nroot.path = \"/srv/web\"\n")
+        }
         ("security", "keyring") => ("\"host\"", root),
         ("security", "sysctl") => ("{ \"kernel.shmmni\" = 99, net.ipv4.ip_forward = \"1\" }", root),
         ("security", "allow-dangerous-binds") => (
@@ -1851,7 +1949,7 @@ fn sample(table: &str, name: &str) -> (&'static str, &'static str) {
 #[test]
 fn every_key_means_the_same_in_the_file_and_behind_set() {
     let host = Table::version1();
-    for key in keys::KEYS.iter().filter(|key| key.table != "mounts") {
+    for key in keys::KEYS.iter().filter(|key| !keys::is_repeated(key.table)) {
         let (value, base) = sample(key.table, key.name);
         let dotted = match key.table {
             "" => key.name.to_owned(),
@@ -1874,7 +1972,10 @@ fn every_key_means_the_same_in_the_file_and_behind_set() {
             );
         }
         // The sample must make a difference, or this test shows nothing.
-        if !matches!(&*dotted, "description" | "limits.on-missing") {
+        if !matches!(
+            &*dotted,
+            "description" | "limits.on-missing" | "security.landlock.best-effort"
+        ) {
             assert!(in_file != essence(&host, &without, &[]), "{dotted} = {value} changes nothing");
         }
         // And an empty value takes it away.
@@ -1921,6 +2022,12 @@ const KERNELS_OWN: [&str; 3] = ["limits.cpu-weight", "limits.blkio.weight", "lim
 fn every_default_that_is_documented_can_be_written_and_changes_nothing() {
     for host in [Table::version1(), Table::version2("", "")] {
         for key in keys::KEYS.iter().filter(|key| !key.default.is_empty()) {
+            if key.table == "devices" {
+                let base = format!("{WEB}[[devices]]\npath = \"/dev/vda\"\n");
+                let written = format!("{base}{} = {}\n", key.name, key.default);
+                same(key.name, essence(&host, &written, &[]), essence(&host, &base, &[]));
+                continue;
+            }
             if key.table == "mounts" {
                 let kind = match key.name {
                     "recursive" | "optional" | "idmap" => "bind = \"/etc\"",

@@ -16,14 +16,14 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 
 use super::error::Failed;
-use super::{ids, images, init, state, verify};
+use super::{devices, ids, images, init, landlock, state, verify};
 use crate::block_image::{self, LoopDevice};
 use crate::image::progress::Progress;
 use crate::image::store::Held;
 use crate::names;
 use crate::plan::step::{
-    Filesystem, FsOption, HostTree, IdMaps, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
-    Overlay, Propagation, Spot, Step, TimeOffsets,
+    DeviceNumber, Filesystem, FsOption, HostTree, IdMaps, MapWriter, MountFlags, Namespace,
+    NodeKind, OpenMode, Overlay, Propagation, Spot, Step, TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
 use crate::tree;
@@ -54,6 +54,8 @@ pub(super) struct Context {
     pub(super) mask: SigSet,
     /// The CPUs that the caller had.
     pub(super) cpus: nix::sched::CpuSet,
+    /// The mask of permission bits that the caller had.
+    pub(super) umask: Mode,
     /// The lock on the jail's name.
     pub(super) lock: Option<std::fs::File>,
     /// Directories that are kept for this jail.
@@ -77,7 +79,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(mask: SigSet, cpus: nix::sched::CpuSet) -> Self {
+    pub(super) fn new(mask: SigSet, cpus: nix::sched::CpuSet, umask: Mode) -> Self {
         Self {
             proc: None,
             root: None,
@@ -89,6 +91,7 @@ impl Context {
             terminal: None,
             mask,
             cpus,
+            umask,
             lock: None,
             locks: Vec::new(),
             held: None,
@@ -235,10 +238,13 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             write_file(&directory.join("cgroup.procs"), "0")?;
         }
         Step::SetLimit { file, value, expect } => set_limit(file, value, expect)?,
+        Step::LimitDevices { directory, is_v2, rules } => {
+            devices::limit(directory, *is_v2, rules)?;
+        }
         Step::KillOnOom { directory } => cx.oom = Some(watch_oom(directory)?),
         Step::OpenStream { fd, path, mode } => {
             let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
-            cx.streams[slot] = Some(open_stream(path, *mode)?);
+            cx.streams[slot] = Some(open_stream(path, *mode, cx.umask)?);
         }
         Step::Supervise { timeout, stop_signal, stop_grace } => {
             cx.supervise = super::Supervision {
@@ -378,6 +384,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             cx.mount(tree.as_fd(), on.as_fd(), target)?;
         }
         Step::BindDevices { names } => bind_devices(cx, names)?,
+        Step::BindDevice { source, target, number } => bind_device(cx, source, target, *number)?,
         Step::Mask { target, kind } => mask(cx, target, *kind)?,
         Step::ProtectPath { target } => {
             let on = cx.open(target)?;
@@ -421,7 +428,9 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             if *clear_groups {
                 sys::set_groups(&[])?;
             }
-            init::split(cx, *keep, may_trace, &mut |cx| super::rest(plan, index + 1, cx))?;
+            init::split(cx, init::Charge { index, keep: *keep }, may_trace, &mut |cx| {
+                super::rest(plan, index + 1, cx)
+            })?;
         }
         Step::Terminal => terminal(cx)?,
         Step::UseStream { fd } => {
@@ -463,6 +472,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             }
         }
         Step::NoNewPrivileges => drop(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
+        Step::Landlock(step) => landlock::restrict(step)?,
         Step::CloseFds { keep } => close_fds(cx, keep)?,
         Step::LoadSeccomp { filter, hold } => {
             if let Some(Step::Exec { command, environment }) =
@@ -546,14 +556,18 @@ fn watch_oom(directory: &Path) -> Applied<OwnedFd> {
     Ok(event)
 }
 
-fn open_stream(path: &Path, mode: OpenMode) -> Applied<OwnedFd> {
+fn open_stream(path: &Path, mode: OpenMode, umask: Mode) -> Applied<OwnedFd> {
     let how = match mode {
         OpenMode::Read => OFlag::O_RDONLY,
         OpenMode::Truncate => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC,
         OpenMode::Append => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
     };
     let how = how | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    Ok(nix::fcntl::open(path, how, Mode::from_bits_truncate(0o644))?)
+    // The file is made as the caller makes files.
+    let ours = nix::sys::stat::umask(umask);
+    let opened = nix::fcntl::open(path, how, Mode::from_bits_truncate(0o644));
+    nix::sys::stat::umask(ours);
+    Ok(opened?)
 }
 
 fn join(path: &Path, namespace: Namespace) -> Applied {
@@ -921,14 +935,27 @@ pub(super) fn make_node(directory: BorrowedFd<'_>, name: &OsStr, kind: NodeKind)
     }
 }
 
+/// Binds a device node of the host.
+fn bind_device(cx: &mut Context, source: &Path, target: &Path, number: DeviceNumber) -> Applied {
+    let tree = sys::open_tree_clone(device_node(source, number)?.as_fd(), false)?;
+    let flags = crate::plan::devices::NODE_FLAGS;
+    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+    let on = cx.open(target)?;
+    cx.mount(tree.as_fd(), on.as_fd(), target)
+}
+
+fn host_device(name: &str, (major, minor): (u32, u32)) -> Applied<OwnedFd> {
+    device_node(&Path::new("/dev").join(name), DeviceNumber { block: false, major, minor })
+}
+
 /// A device node of the host, seen to be that device.
-fn host_device(name: &str, number: (u32, u32)) -> Applied<OwnedFd> {
-    let path = Path::new("/dev").join(name);
-    let fd = sys::open2(&path, libc::O_PATH | libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)?;
+fn device_node(path: &Path, number: DeviceNumber) -> Applied<OwnedFd> {
+    let fd = sys::open2(path, libc::O_PATH | libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)?;
     let file = std::fs::File::from(fd);
     let metadata = file.metadata()?;
-    let is_it = metadata.file_type().is_char_device()
-        && metadata.rdev() == libc::makedev(number.0, number.1);
+    let kind = metadata.file_type();
+    let is_kind = if number.block { kind.is_block_device() } else { kind.is_char_device() };
+    let is_it = is_kind && metadata.rdev() == libc::makedev(number.major, number.minor);
     if !is_it {
         return Err(Failed::because(
             Errno::ENODEV,
@@ -1159,20 +1186,34 @@ fn exec(start: Start) -> Failed {
 /// root may hold one to `/proc/self/exe`, which is jailrun itself. Otherwise
 /// whether the file is there.
 fn refuse_magic(path: &Path, depth: u32) -> Applied<bool> {
-    use std::io::Read as _;
+    let unread = |errno| Failed::because(errno, format!("looking into `{}`", path.display()));
     match sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_MAGICLINKS) {
-        Ok(_) => {}
         Err(Errno::ELOOP) => {
             let detail = format!("`{}` leads through a magic link of /proc", path.display());
             return Err(Failed::because(Errno::ELOOP, detail));
         }
-        Err(_) => return Ok(false),
+        // What does not exist or cannot be reached cannot be executed either.
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::ENAMETOOLONG) => {
+            return Ok(false);
+        }
+        Err(errno) => return Err(unread(errno)),
+        Ok(_) => {}
     }
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    // What cannot be read has no line for the kernel to follow either.
-    let Ok(fd) = sys::open2(path, flags, libc::RESOLVE_NO_MAGICLINKS) else { return Ok(true) };
+    let fd = match sys::open2(path, flags, libc::RESOLVE_NO_MAGICLINKS) {
+        Ok(fd) => fd,
+        // A file that its user may execute and not read is no script: its
+        // interpreter could not read it. The rest are no regular files.
+        Err(Errno::EACCES | Errno::ENXIO | Errno::ENODEV) => return Ok(true),
+        Err(errno) => return Err(unread(errno)),
+    };
     let mut head = [0_u8; 256];
-    let length = std::fs::File::from(fd).read(&mut head).unwrap_or(0);
+    let length = match unistd::read(&fd, &mut head) {
+        Ok(length) => length,
+        Err(Errno::EISDIR) => return Ok(true),
+        Err(errno) => return Err(unread(errno)),
+    };
+    drop(fd);
     if let Some(line) = head[..length].strip_prefix(b"#!")
         && depth < 4
     {

@@ -1,6 +1,7 @@
 //! The init of a jail: process 1, parent of the command. It reaps what the
 //! command leaves behind and passes signals on, and it holds nothing that the
-//! command could want: no descriptor, no capability but to send signals.
+//! command could want: no descriptor but the pipe on which it tells the
+//! supervisor of a failure, no capability but to send signals.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
@@ -11,16 +12,26 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
+use super::error::{Failed, StepFailed};
 use crate::sys;
+
+/// What the init is told.
+#[derive(Clone, Copy)]
+pub(super) struct Charge {
+    /// The step whose failure it is when something fails here.
+    pub(super) index: usize,
+    /// The capabilities it keeps.
+    pub(super) keep: u64,
+}
 
 /// Splits: `command` goes on in a new process, where it becomes the command or
 /// reports why not; this process stays as the init and never returns.
 ///
-/// `keep` are the capabilities of the init. `may_trace` tells that the command could trace a process with privileges:
+/// `may_trace` tells that the command could trace a process with privileges:
 /// then it starts only when this one has none left.
 pub(super) fn split(
     cx: &mut Context,
-    keep: u64,
+    charge: Charge,
     may_trace: bool,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
@@ -28,25 +39,29 @@ pub(super) fn split(
     // gets the caller's mask back just before its execve.
     SigSet::all().thread_set_mask()?;
     if may_trace {
-        return split_in_order(cx, keep, command);
+        return split_in_order(cx, charge, command);
     }
     let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
         Ok(()) => command(cx),
-        Err(_) => super::FAILURE,
+        Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
     })?;
-    let signals = become_init(keep).unwrap_or_else(|_| {
-        // Without them the jail could not be ended in order: end it now. The
-        // pipe is closed by then, and the supervisor sees the status.
-        sys::exit_now(super::FAILURE)
-    });
-    sys::exit_now(watch(cx, child, &signals))
+    stay(cx, charge, child)
+}
+
+/// Stays as the init. What fails ends the jail, which could not be ended in
+/// order any more.
+fn stay(cx: &Context, charge: Charge, command: Pid) -> ! {
+    match become_init(cx, charge.keep).and_then(|signals| watch(cx, command, &signals)) {
+        Ok(status) => sys::exit_now(status),
+        Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
+    }
 }
 
 /// Splits with a copy of the memory, so that this process can become the init
 /// while the command's waits for it.
 fn split_in_order(
     cx: &mut Context,
-    keep: u64,
+    charge: Charge,
     command: &mut dyn FnMut(&mut Context) -> i32,
 ) -> Applied {
     let (ready, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
@@ -59,36 +74,41 @@ fn split_in_order(
             drop(ready);
             sys::exit_now(match super::apply::die_with_parent(cx) {
                 Ok(()) => command(cx),
-                Err(_) => super::FAILURE,
+                Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
             })
         }
-        sys::Cloned::Parent(pid, _pidfd) => {
-            let init = become_init(keep);
-            // `hold` is closed by number by then; its destructor must not run.
-            std::mem::forget((ready, hold, _pidfd));
-            match init {
-                Ok(signals) => sys::exit_now(watch(cx, Pid::from_raw(pid), &signals)),
-                Err(_) => sys::exit_now(super::FAILURE),
-            }
+        sys::Cloned::Parent(pid, pidfd) => {
+            // They are closed by number: their destructors must not run.
+            std::mem::forget((ready, hold, pidfd));
+            stay(cx, charge, Pid::from_raw(pid))
         }
     }
 }
 
-fn become_init(keep: u64) -> Applied<SignalFd> {
+fn become_init(cx: &Context, keep: u64) -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     // Before anything is closed: a command that waits is told by the closing.
     sys::capset(keep, keep, 0)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
-    let fd = u32::try_from(signals.as_fd().as_raw_fd()).map_err(|_| Errno::EBADF)?;
-    if fd > 0 {
-        sys::close_range(0, fd - 1, false)?;
+    let number = |fd: i32| u32::try_from(fd).map_err(|_| Errno::EBADF);
+    let mut kept = [number(signals.as_fd().as_raw_fd())?; 2];
+    if let Some(status) = &cx.status {
+        kept[1] = number(status.as_raw_fd())?;
     }
-    sys::close_range(fd + 1, u32::MAX, false)?;
+    kept.sort_unstable();
+    let mut first = 0;
+    for fd in kept {
+        if fd > first {
+            sys::close_range(first, fd - 1, false)?;
+        }
+        first = fd + 1;
+    }
+    sys::close_range(first, u32::MAX, false)?;
     Ok(signals)
 }
 
 /// Reaps and forwards until the command ends; returns its exit status.
-fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> i32 {
+fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> Applied<i32> {
     let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     if poll(&mut fds, PollTimeout::from(super::SHORT_MS)) == Ok(0) {
         // A process that only waits does so on any CPU.
@@ -97,10 +117,14 @@ fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> i32 {
         }
     }
     loop {
-        let Ok(Some(info)) = signals.read_signal() else { return super::FAILURE };
+        let info = match signals.read_signal() {
+            Ok(Some(info)) => info,
+            Ok(None) | Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(Failed::because(errno, "reading the jail's signals")),
+        };
         if info.ssi_signo == Signal::SIGCHLD as u32 {
-            if let Some(status) = reap(command) {
-                return status;
+            if let Some(status) = reap(command)? {
+                return Ok(status);
             }
         } else if info.ssi_pid == 0
             && let Some(signal) =
@@ -115,12 +139,13 @@ fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> i32 {
     }
 }
 
-fn reap(command: Pid) -> Option<i32> {
+fn reap(command: Pid) -> Applied<Option<i32>> {
     loop {
         match sys::wait(libc::P_ALL, 0, true) {
-            Ok(Some(exit)) if exit.pid == command.as_raw() => return Some(exit.status),
+            Ok(Some(exit)) if exit.pid == command.as_raw() => return Ok(Some(exit.status)),
             Ok(Some(_)) | Err(Errno::EINTR) => {}
-            Ok(None) | Err(_) => return None,
+            Ok(None) => return Ok(None),
+            Err(errno) => return Err(Failed::because(errno, "waiting for the jail's processes")),
         }
     }
 }

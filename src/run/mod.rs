@@ -4,10 +4,12 @@
 //! Nothing is decided here: what happens is in the plan.
 
 mod apply;
+pub mod devices;
 pub mod error;
 mod ids;
 mod images;
 mod init;
+mod landlock;
 pub mod state;
 mod supervise;
 mod terminal;
@@ -112,7 +114,13 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
     let mask = watched
         .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
         .map_err(|errno| own(0, errno.into()))?;
-    let mut cx = Context::new(mask, stay_on_this_cpu().map_err(|errno| own(0, errno.into()))?);
+    // A limit on the size of files ends a write, and not this process.
+    sys::ignore_signal(libc::SIGXFSZ).map_err(|errno| own(0, errno.into()))?;
+    // What is made for the jail has the mode that is written here, whatever the
+    // caller's own files are to have.
+    let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let cpus = stay_on_this_cpu().map_err(|errno| own(0, errno.into()))?;
+    let mut cx = Context::new(mask, cpus, umask);
     let mut terminal = None;
     if plan.steps.iter().any(|planned| planned.step == Step::Terminal) {
         let (ours, theirs) =
@@ -198,6 +206,10 @@ fn finish(
         let Some(undo) = planned.step.undo() else { continue };
         let is_ours = match &undo {
             Undo::RemoveNode { .. } => outcome.is_err() && cx.made.contains(&index),
+            // It is what a group that is left is reclaimed by.
+            Undo::RemoveJournal(_) => !left.iter().any(|left: &StepFailed| {
+                matches!(plan.steps[left.step].step, Step::CreateCgroup { .. })
+            }),
             _ => true,
         };
         if is_ours && let Err(failed) = state::undo(&undo) {

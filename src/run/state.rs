@@ -149,7 +149,9 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
             opened => opened?,
         };
         match try_lock(&file)? {
-            true if is_still(&file, path)? => break file,
+            true if is_still(&file, path).or_else(|failed| give_up(&file, path, failed))? => {
+                break file;
+            }
             true => {}
             false => {
                 let message = format!("a jail named `{}` is running", plan.name);
@@ -158,12 +160,30 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
         }
     };
     let mut left = String::new();
-    file.read_to_string(&mut left)?;
+    if let Err(error) = file.read_to_string(&mut left) {
+        return give_up(&file, path, error.into());
+    }
     if !left.is_empty() {
         reclaim(&left)?;
-        file.set_len(0)?;
-        file.rewind()?;
     }
+    if let Err(failed) = write_journal(&mut file, !left.is_empty(), path, plan) {
+        // What it listed has been taken back, and nothing has been made yet.
+        remove_journal(path)?;
+        return Err(failed);
+    }
+    Ok(file)
+}
+
+/// Removes a journal with nothing in it, whose lock is held, before a launch
+/// fails.
+fn give_up<T>(file: &File, path: &Path, failed: Failed) -> Applied<T> {
+    if file.metadata()?.len() == 0 && is_still(file, path)? {
+        remove_journal(path)?;
+    }
+    Err(failed)
+}
+
+fn write_journal(file: &mut File, was_used: bool, path: &Path, plan: &Plan) -> Applied {
     let journal = Journal {
         version: 1,
         name: plan.name.clone(),
@@ -176,8 +196,11 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
         root: path.parent().and_then(|state| stack(plan, state)),
     };
     let text = serde_json::to_vec(&journal).map_err(|_| Errno::EINVAL)?;
-    file.write_all(&text)?;
-    Ok(file)
+    if was_used {
+        file.set_len(0)?;
+        file.rewind()?;
+    }
+    Ok(file.write_all(&text)?)
 }
 
 /// Takes the lock of a range of ids. What a killed launch has left is free.
@@ -211,10 +234,14 @@ fn open_journal(path: &Path, create: bool) -> Applied<File> {
 }
 
 fn try_lock(file: &File) -> Applied<bool> {
-    match file.try_lock() {
-        Ok(()) => Ok(true),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(std::fs::TryLockError::WouldBlock) => return Ok(false),
+            Err(std::fs::TryLockError::Error(error))
+                if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
     }
 }
 
@@ -335,17 +362,19 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
         Err(Failed { errno: Errno::ENOENT, .. }) => {}
         Err(failed) => return Err(failed),
     }
+    let write = |file: &str, text: &str| match write_file(&directory.join(file), text) {
+        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
+        Err(failed) => Err(failed),
+    };
+    // Nothing forks while it is killed: where there is a limit on processes it
+    // says so, and what is frozen cannot.
+    write("pids.max", "0")?;
+    write("freezer.state", "FROZEN")?;
     let processes = match std::fs::read_to_string(directory.join("cgroup.procs")) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let frozen = directory.join("freezer.state");
-    let freeze = |state: &str| match write_file(&frozen, state) {
-        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
-        Err(failed) => Err(failed),
-    };
-    freeze("FROZEN")?;
     for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1)
     {
         match nix::sys::signal::kill(unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL) {
@@ -353,7 +382,7 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
             Err(errno) => return Err(errno.into()),
         }
     }
-    freeze("THAWED")
+    write("freezer.state", "THAWED")
 }
 
 /// Removes a group, ending what is in it. A process that has just died is

@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
     fn unknown(&self, entry: &Entry) {
         let place = match self.name {
             "" => "at the top level".to_owned(),
-            "mounts" => "in `[[mounts]]`".to_owned(),
+            name if keys::is_repeated(name) => format!("in `[[{name}]]`"),
             name => format!("in `[{name}]`"),
         };
         let mut diagnostic =
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
                 .filter(|key| key.name == entry.key)
                 .map(|key| match key.table {
                     "" => "the top level".to_owned(),
-                    "mounts" => "`[[mounts]]`".to_owned(),
+                    table if keys::is_repeated(table) => format!("`[[{table}]]`"),
                     table => format!("`[{table}]`"),
                 })
                 .collect();

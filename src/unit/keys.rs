@@ -35,6 +35,11 @@ pub fn of(table: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
     KEYS.iter().filter(move |key| key.table == table)
 }
 
+/// Whether a table is written `[[name]]`.
+pub fn is_repeated(table: &str) -> bool {
+    TABLES.iter().any(|known| known.name == table && known.repeated)
+}
+
 /// The key of that table and name.
 pub fn find(table: &str, name: &str) -> Option<&'static Key> {
     of(table).find(|key| key.name == name)
@@ -80,11 +85,20 @@ pub const TABLES: &[TableKey] = &[
     ),
     table("limits.blkio", "How much of block devices the jail may use."),
     table("limits.rlimits", "Limits of each process, see getrlimit(2)."),
+    TableKey {
+        name: "devices",
+        repeated: true,
+        doc: "Device nodes of the host that the jail has besides null zero full random urandom tty. They are bound read-only: nobody inside changes their mode. All others are refused by the devices controller where the jail could otherwise make or open one: with CAP_MKNOD or CAP_SYS_ADMIN, a mount with `nodev = false`, devices listed here, `switch = \"chroot\"` or a shared pid namespace. `--dry-run` says whether it is put up. An ordinary user cannot set it: their jail opens of the nodes what the caller may.",
+    },
     table("network", "What the jail can reach."),
     table("security", "What the processes of the jail may do."),
     table(
         "security.seccomp",
         "A filter for system calls, put together. Without `default-action` and `profile` the lists change the default filter. A name outweighs a set; in doubt what is stricter holds: `kill`, `deny`, `log`, `allow`.",
+    ),
+    table(
+        "security.landlock",
+        "What the command and all it starts can reach of what they see; landlock(7). A key that is absent restricts nothing, one that is an empty list allows nothing. Paths are those of the jail, and what lies below them; the command's own files must be among them, with its interpreter and libraries. Files can be moved between directories that are writable, and to no place where more may be done with them.",
     ),
     table("process", "The command and its surroundings."),
     table("lifecycle", "When and how the jail ends."),
@@ -570,6 +584,16 @@ pub const KEYS: &[Key] = &[
     ),
     key("limits.rlimits", "sigpending", RLIMIT, "", "Queued signals."),
     key("limits.rlimits", "stack", RLIMIT, "", "Stack, bytes."),
+    key("devices", "path", "path", "", "Where, inside the jail."),
+    key(
+        "devices",
+        "access",
+        "\"r\", \"w\" or \"rw\"",
+        "\"rw\"",
+        "What may be done with it, besides what its mode allows. Less than \"rw\" needs the controller.",
+    ),
+    key("devices", "host-path", "path", "", "The host's node. Without it, the same path."),
+    key("devices", "optional", "boolean", "false", "Left out where the host does not have it."),
     key(
         "network",
         "mode",
@@ -663,6 +687,43 @@ pub const KEYS: &[Key] = &[
         "boolean",
         "false",
         "Accepts binds that hand out the host: `/`, `/proc`, `/sys`, `/dev`, `/run`, a container engine's socket, jailrun's own state.",
+    ),
+    key(
+        "security.landlock",
+        "read",
+        "paths",
+        "",
+        "Where files can be read and directories listed.",
+    ),
+    key(
+        "security.landlock",
+        "write",
+        "paths",
+        "",
+        "Where files can be written, truncated, made, removed and moved, and devices be given commands. `/dev` is usually among them.",
+    ),
+    key(
+        "security.landlock",
+        "execute",
+        "paths",
+        "",
+        "Where programs can be executed, and read for it. A loader that is given a program as its argument only reads it.",
+    ),
+    key("security.landlock", "bind-tcp", "ports", "", "TCP ports that can be listened on."),
+    key("security.landlock", "connect-tcp", "ports", "", "TCP ports that can be connected to."),
+    key(
+        "security.landlock",
+        "scope",
+        "[\"abstract-unix-socket\", \"signal\"]",
+        "",
+        "What reaches only what is restricted too: connections to abstract unix sockets, signals.",
+    ),
+    key(
+        "security.landlock",
+        "best-effort",
+        "boolean",
+        "false",
+        "Leaves out, with a warning, what this kernel's Landlock lacks. Otherwise that is an error.",
     ),
     key(
         "process",

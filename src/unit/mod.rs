@@ -5,8 +5,10 @@
 //! planning. Nothing here knows a system call.
 
 pub mod decode;
+pub mod devices;
 pub mod idmap;
 pub mod keys;
+pub mod landlock;
 pub mod limits;
 pub mod mounts;
 pub mod namespaces;
@@ -22,6 +24,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use self::decode::{Findings, Reader, Setting};
+use self::devices::Device;
 use self::idmap::IdMap;
 use self::limits::Limits;
 use self::mounts::Mount;
@@ -56,6 +59,8 @@ pub struct Unit {
     pub mounts: Vec<Mount>,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[[devices]]`.
+    pub devices: Vec<Device>,
     /// `[network]`.
     pub network: Setting<Network>,
     /// `[security]`.
@@ -260,6 +265,7 @@ fn read(tree: &Table, base: PathBuf, stem: &str, whole: Span, findings: &Finding
         idmap: tree.get("idmap").map(|entry| IdMap::read(&table("idmap"), Some(entry.key_span))),
         mounts: mounts::read(tree.get("mounts").map(|entry| &entry.node), findings),
         limits: Limits::read(&limits, findings),
+        devices: devices::read(tree.get("devices").map(|entry| &entry.node), findings),
         network: table("network").get_or("mode", Network::None),
         security: Security::read(&table("security"), findings),
         process: Process::read(&table("process"), was_meant("process")),
@@ -418,8 +424,8 @@ fn list_keys(
                 continue;
             }
             Some(entry) => (loaded.written(&entry.node), Some(entry.node.span)),
-            // Defaults of a mount's keys say nothing about the jail as a whole.
-            None if key.default.is_empty() || table == "mounts" => continue,
+            // Defaults of an entry's keys say nothing about the jail as a whole.
+            None if key.default.is_empty() || keys::is_repeated(table) => continue,
             // Belongs to one kind of root.
             None if table == "root" && !belongs(key.name, found) => continue,
             None => (default_in_force(table, key, found).to_owned(), None),

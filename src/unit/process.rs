@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::landlock::Landlock;
 use super::seccomp::Seccomp;
 use super::sysctl::{Sysctl, Sysctls};
 use super::tree::{Node, Value};
@@ -100,6 +101,8 @@ pub struct Security {
     pub masked_paths: Setting<PathSet>,
     /// `read-only-paths`.
     pub read_only_paths: Setting<PathSet>,
+    /// `[security.landlock]`.
+    pub landlock: Landlock,
     /// `sysctl`.
     pub sysctl: Vec<Sysctl>,
     /// `keyring`.
@@ -267,6 +270,7 @@ impl Security {
             seccomp: Seccomp::read(reader),
             masked_paths: reader.get_or("masked-paths", default_paths()),
             read_only_paths: reader.get_or("read-only-paths", default_paths()),
+            landlock: Landlock::read(reader.subtable("landlock"), findings),
             sysctl: reader.get::<Sysctls>("sysctl").map(|list| list.value.0).unwrap_or_default(),
             keyring: reader.get_or("keyring", Keyring::Private),
             allow_dangerous_binds: reader.get_or("allow-dangerous-binds", false),

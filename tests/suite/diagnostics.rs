@@ -143,6 +143,9 @@ macro_rules! golden {
 golden! {
     archives_and_disk_images_that_cannot_be_used: "packed", Root, 1;
     sysctls_that_would_be_set_for_others: "sysctls", Root, 1;
+    what_the_command_cannot_reach_is_refused: "landlock", Root, 1;
+    a_script_whose_interpreter_is_out_of_reach_is_refused: "landlock-libraries", Root, 1;
+    devices_that_are_none_or_cannot_be_there_are_refused: "devices", Root, 1;
     every_syntax_error_is_reported_at_once: "syntax", Root, 1;
     unknown_keys_are_named_with_the_nearest_known_one: "unknown-keys", Root, 1;
     wrong_types_and_units_say_what_was_found_and_expected: "types", Root, 1;
@@ -193,6 +196,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0310", "plan::tests: the kernel at hand has every feature"),
     ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
     ("E0315", "idmap: this machine has the helpers"),
+    ("W0011", "plan::tests: the kernel at hand has every part of Landlock"),
+    ("E0318", "host::tests: a machine that answers every question"),
     ("W0008", "plan::tests: an image that is not in the store"),
     ("W0007", "closure::tests: this machine has what its programs would like"),
     ("W0006", "plan::tests: depends on the host's version of control groups"),

@@ -546,7 +546,7 @@ fn effective_values_name_their_place() {
         let of_root = key.table == "root" && of_memory.contains(&key.name);
         // And these to a user namespace with a map.
         let elsewhere = of_root || key.table == "idmap";
-        if key.default.is_empty() || key.table == "mounts" || elsewhere {
+        if key.default.is_empty() || jailrun::unit::keys::is_repeated(key.table) || elsewhere {
             continue;
         }
         setting(&format!("{}.{}", key.table, key.name));

@@ -644,6 +644,10 @@ impl Host for Everything {
         0
     }
 
+    fn landlock(&self) -> u32 {
+        7
+    }
+
     fn hard_limit(&self, _: u32) -> u64 {
         u64::MAX
     }

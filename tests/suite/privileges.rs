@@ -212,12 +212,13 @@ fn locked_secure_bits_are_said_before_the_launch() {
 
 #[test]
 fn the_session_keyring_is_an_empty_one_unless_the_unit_shares_it() {
-    // This thread's, which what it starts inherits.
+    // The default filter has no keyctl(2) at all.
+    // The keyring is this thread's, which what it starts inherits.
     jailrun::sys::new_session_keyring().unwrap();
     for caller in CALLERS {
-        let own = Bench::new("").probe(caller, &["session-keyring"]);
-        let shared =
-            Bench::new("[security]\nkeyring = \"host\"").probe(caller, &["session-keyring"]);
+        let own = Bench::new("[security]\nseccomp = \"off\"").probe(caller, &["session-keyring"]);
+        let shared = Bench::new("[security]\nkeyring = \"host\"\nseccomp = \"off\"")
+            .probe(caller, &["session-keyring"]);
         let outside = finish(command(caller, probe_copy(), &["session-keyring"]).spawn().unwrap());
         for run in [&own, &shared, &outside] {
             assert_eq!(run.status, 0, "{run:?}");

@@ -7,8 +7,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, chroot};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chroot};
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use libc::c_ulong;
 use serde_json::{Value, json};
@@ -161,6 +166,64 @@ fn device_kind(word: &OsString) -> Result<libc::mode_t, Failure> {
         Some("c") => Ok(libc::S_IFCHR),
         _ => Err(Failure::Usage(format!("{word:?} is neither b nor c"))),
     }
+}
+
+pub fn truncate(arguments: Arguments) -> Outcome {
+    print("truncate", sys::truncate(&arguments.only_path()?))
+}
+
+/// A device may have nothing to read at the time.
+pub fn open(arguments: Arguments) -> Outcome {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    print("open", options.open(arguments.only_path()?).map(drop))
+}
+
+pub fn chmod(mut arguments: Arguments) -> Outcome {
+    let path = arguments.required("PATH")?;
+    let mode = arguments.required("MODE")?;
+    arguments.end()?;
+    let mode = mode.to_str().and_then(|text| u32::from_str_radix(text, 8).ok());
+    let mode = mode.ok_or_else(|| Failure::Usage("MODE is not octal".to_owned()))?;
+    print("chmod", fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+}
+
+pub fn rename(mut arguments: Arguments) -> Outcome {
+    let from = arguments.required("FROM")?;
+    let to = arguments.required("TO")?;
+    arguments.end()?;
+    print("rename", fs::rename(from, to))
+}
+
+/// Only a refusal is printed: after success there is another program.
+pub fn exec(mut arguments: Arguments) -> Outcome {
+    let mut command = Command::new(arguments.required("PATH")?);
+    while let Some(word) = arguments.next() {
+        command.arg(word);
+    }
+    print("exec", Err(command.exec()))
+}
+
+pub fn bind_tcp(arguments: Arguments) -> Outcome {
+    let port: u16 = arguments.only("PORT")?;
+    print("bind-tcp", TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(drop))
+}
+
+pub fn connect_tcp(arguments: Arguments) -> Outcome {
+    let port: u16 = arguments.only("PORT")?;
+    print("connect-tcp", TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map(drop))
+}
+
+pub fn connect_abstract(mut arguments: Arguments) -> Outcome {
+    let name = arguments.required("NAME")?;
+    arguments.end()?;
+    let address = SocketAddr::from_abstract_name(name.as_encoded_bytes())?;
+    print("connect-abstract", UnixStream::connect_addr(&address).map(drop))
+}
+
+/// Signal 0 is checked like any other and sent to nobody.
+pub fn signal_other(arguments: Arguments) -> Outcome {
+    print("signal-other", sys::probe_process(arguments.only("PID")?))
 }
 
 /// A number alone; the caller compares it with others.

@@ -330,6 +330,20 @@ pub fn detach_mount(target: &Path) -> io::Result<()> {
     Ok(())
 }
 
+pub fn truncate(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: the path is terminated.
+    check(unsafe { libc::truncate(path.as_ptr(), 0) })?;
+    Ok(())
+}
+
+/// kill(2) with signal 0.
+pub fn probe_process(pid: libc::pid_t) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::kill(pid, 0) })?;
+    Ok(())
+}
+
 /// keyctl(2) `KEYCTL_GET_KEYRING_ID` of the session keyring.
 pub fn session_keyring() -> io::Result<i64> {
     const KEYCTL_GET_KEYRING_ID: libc::c_long = 0;

@@ -1,0 +1,83 @@
+//! `jailfault`: makes the system calls of launches fail, kills launches, starts
+//! them in crowds and in hostile surroundings, each in a small world of its
+//! own, and compares what is left. Finds nothing and exits with 0, or prints
+//! what it has found and exits with 1.
+
+mod calls;
+// Shared with the suite, which has no crate to be private to.
+#[allow(unreachable_pub)]
+#[path = "../../suite/support/ledger.rs"]
+mod ledger;
+mod sweep;
+mod sys;
+mod trace;
+mod units;
+mod world;
+
+use std::path::Path;
+
+use self::sweep::Share;
+use self::world::World;
+
+const USAGE: &str = "usage: jailfault JAILRUN kinds | calls STRIDE OFFSET [UNIT…]";
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [jailrun, verb, rest @ ..] = &words[..] else {
+        eprintln!("{USAGE}");
+        std::process::exit(2);
+    };
+    let status = world::enter(Path::new(jailrun), &|world| match inside(world, verb, rest) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("jailfault: {error}");
+            99
+        }
+    });
+    match status {
+        Ok(status) => std::process::exit(status),
+        Err(error) => {
+            eprintln!("jailfault: {error}");
+            std::process::exit(99);
+        }
+    }
+}
+
+fn inside(world: &World, verb: &str, rest: &[String]) -> std::io::Result<i32> {
+    units::write(world)?;
+    let number = |at: usize| rest.get(at).and_then(|text| text.parse().ok());
+    match (verb, number(0), number(1)) {
+        ("kinds", ..) => match units::kinds(world) {
+            Ok(all) => {
+                for (unit, kinds) in all {
+                    println!("{unit}: {}", kinds.join(" "));
+                }
+                Ok(0)
+            }
+            Err(error) => {
+                println!("{error}");
+                Ok(1)
+            }
+        },
+        ("calls", Some(stride), Some(offset)) => {
+            let mut found = Vec::new();
+            for unit in sweep::chosen(rest.get(2..).unwrap_or_default()) {
+                let (lines, count) = sweep::unit(world, unit, Share { stride, offset })?;
+                println!("{}: {count} calls failed", unit.name);
+                found.extend(lines);
+            }
+            Ok(tell(&found))
+        }
+        _ => {
+            eprintln!("{USAGE}");
+            Ok(2)
+        }
+    }
+}
+
+fn tell(found: &[String]) -> i32 {
+    for line in found {
+        println!("FOUND {line}");
+    }
+    i32::from(!found.is_empty())
+}

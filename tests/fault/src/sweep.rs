@@ -1,0 +1,151 @@
+//! Every system call of a launch fails once.
+
+use std::collections::BTreeSet;
+
+use crate::calls::{Call, error_name};
+use crate::trace::{Deed, Outcome, Start, launch};
+use crate::units::{UNITS, Unit};
+use crate::world::World;
+
+/// Which part of all that could be tried is tried.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share {
+    /// Every so many.
+    pub(crate) stride: usize,
+    /// Beginning with this one.
+    pub(crate) offset: usize,
+}
+
+pub(crate) fn start(world: &World, unit: &Unit) -> Start {
+    let path = unit.path(world).to_string_lossy().into_owned();
+    let program = world.jailrun.to_string_lossy().into_owned();
+    Start {
+        words: vec![program, "up".to_owned(), "--quiet".to_owned(), path.clone()],
+        user: unit.user.then_some(65_534),
+        secure_bits: unit.secure_bits,
+        terminal: unit.terminal,
+        from: path,
+    }
+}
+
+/// Whether a launch may work although a call of it has failed: by call and
+/// reason, so that nothing else passes.
+fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
+    let call = &calls[at];
+    let of_process = |other: &&Call| other.process == call.process;
+    let before = calls[..at].iter().rev().find(of_process).map_or("", Call::name);
+    let after = calls[at + 1..].iter().find(of_process);
+    let reads_same = after
+        .is_some_and(|after| after.name() == "read" && after.arguments[0] == call.arguments[0]);
+    Some(match (call.name(), errno) {
+        (_, libc::EINTR) => "a call that a signal has interrupted is made again",
+        ("statx", libc::ENOMEM) if call.path.is_empty() && before == "openat" && reads_same => {
+            "the size of a file that is read to its end is a hint alone"
+        }
+        _ => return None,
+    })
+}
+
+/// Tries the calls of one unit; returns what was found, a line each, and how
+/// many were tried.
+pub(crate) fn unit(
+    world: &World,
+    unit: &Unit,
+    share: Share,
+) -> std::io::Result<(Vec<String>, usize)> {
+    let start = start(world, unit);
+    let mut found = Vec::new();
+    // What the first launch leaves for the next, like a store, is no loss.
+    for _ in 0..2 {
+        let first = launch(&start, Deed::Count)?;
+        if first.status != 0 {
+            let line = format!("{}: does not start: {} {}", unit.name, first.status, first.stderr);
+            return Ok((vec![line], 0));
+        }
+    }
+    unit.reset(world);
+    let mut before = world.ledger();
+    let counted = launch(&start, Deed::Count)?;
+    unit.reset(world);
+    found.extend(
+        world.differences(&before).into_iter().map(|line| format!("{}: {line}", unit.name)),
+    );
+    let mut tries: Vec<(usize, i32)> = Vec::new();
+    for (at, call) in counted.calls.iter().enumerate() {
+        if call.name() == "unknown" {
+            found.push(format!("{}: the table lacks call {}", unit.name, call.number));
+        }
+        tries.extend(call.errors().into_iter().map(|errno| (at, errno)));
+    }
+    let mut count = 0;
+    for (at, errno) in tries.into_iter().skip(share.offset % share.stride).step_by(share.stride) {
+        unit.reset(world);
+        let call = &counted.calls[at];
+        let deed = Deed::Fail { process: call.process, index: call.index, errno };
+        let outcome = launch(&start, deed)?;
+        count += 1;
+        let mut lines = judge(is_harmless(&counted.calls, at, errno), &outcome);
+        let told = outcome.stderr.contains("could not be taken back");
+        let left = if told { Vec::new() } else { world.differences(&before) };
+        // What a launch that works has made stays.
+        let made = if outcome.status == 125 { unit.made(world) } else { Vec::new() };
+        lines.extend(left.into_iter().chain(made));
+        unit.reset(world);
+        let next = launch(&start, Deed::None)?;
+        if next.status != 0 {
+            lines.push(format!("the next launch ends with {}: {}", next.status, next.stderr));
+        }
+        unit.reset(world);
+        lines.extend(
+            world
+                .differences(&before)
+                .into_iter()
+                .map(|line| format!("{line}, even after the next launch")),
+        );
+        if !lines.is_empty() {
+            // What is left is told once.
+            before = world.ledger();
+            found.push(format!(
+                "{}: {call} = {}\n    {}\n    said: {}",
+                unit.name,
+                error_name(errno),
+                lines.join("\n    "),
+                outcome.stderr.trim().replace('\n', "\n          ")
+            ));
+            eprintln!("{}", found.last().map_or("", |found| found));
+        }
+    }
+    Ok((found, count))
+}
+
+fn judge(harmless: Option<&str>, outcome: &Outcome) -> Vec<String> {
+    let mut lines = Vec::new();
+    if outcome.hung {
+        lines.push("does not come to an end".to_owned());
+    }
+    if !outcome.done {
+        lines.push("the call was not made this time".to_owned());
+    }
+    let names_step = outcome.stderr.lines().any(|line| {
+        let words: Vec<&str> = line.split(' ').collect();
+        words
+            .windows(4)
+            .any(|words| words[0] == "step" && words[1].parse::<u32>().is_ok() && words[2] == "of")
+    });
+    let names_question = outcome.stderr.contains("error[E");
+    match outcome.status {
+        0 if harmless.is_some() => {}
+        0 => lines.push("the launch works all the same".to_owned()),
+        125 if names_step || names_question => {}
+        126 if names_step && outcome.stderr.contains("execute") => {}
+        125 => lines.push("neither step nor question is named".to_owned()),
+        status => lines.push(format!("exit status {status}")),
+    }
+    lines
+}
+
+/// The units that a list of names means: all for none.
+pub(crate) fn chosen(names: &[String]) -> Vec<&'static Unit> {
+    let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    UNITS.iter().filter(|unit| names.is_empty() || names.contains(unit.name)).collect()
+}
