@@ -100,6 +100,45 @@ pub fn stack_of(state: &Path, name: &str) -> Result<Option<Stack>, Failed> {
     Ok(serde_json::from_str::<Journal>(&text).ok().and_then(|journal| journal.root))
 }
 
+/// First process of the jail that a journal belongs to; `None` when it does
+/// not run.
+///
+/// A running jail's supervisor holds the lock of its journal, and has one
+/// child. Nothing that could be forged is read from the journal itself, and the
+/// lock is only looked at: whoever takes it, for a moment even, stands in the
+/// way of a launch.
+pub fn first_process(journal: &Path) -> Result<Option<u32>, Failed> {
+    let file = match open_journal(journal, false) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let ours = file.metadata()?;
+    if !ours.is_file() || ours.uid() != unistd::geteuid().as_raw() {
+        return Err(Failed::because(Errno::EPERM, "the journal belongs to somebody else"));
+    }
+    let locks = std::fs::read_to_string("/proc/locks")?;
+    for line in locks.lines() {
+        // 1: FLOCK  ADVISORY  WRITE 4242 00:1a:33 0 EOF
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, place, ..] = words[..] else { continue };
+        // The device is not always the one that stat(2) tells.
+        if place.rsplit(':').next() != Some(&*ours.ino().to_string()) {
+            continue;
+        }
+        let Ok(pid) = pid.parse::<u32>() else { continue };
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let holds = open.flatten().any(|entry| {
+            std::fs::metadata(entry.path())
+                .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+        });
+        if holds {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            return Ok(children.split_whitespace().next().and_then(|child| child.parse().ok()));
+        }
+    }
+    Ok(None)
+}
+
 /// Makes the state directory, or sees that it is the caller's own.
 pub(super) fn make_directory(path: &Path) -> Applied {
     match unistd::mkdir(path, Mode::from_bits_truncate(0o700)) {

@@ -247,7 +247,8 @@ fn a_jail_of_root_has_a_range_of_its_own_that_stays() {
     let first = map(&bench.up(Caller::Root, SHOW_MAPS));
     let outside = base(&first);
     assert_eq!(first, [format!("0 {outside} 65536"), format!("0 {outside} 65536")]);
-    assert!(outside >= GRID && outside < 1 << 31 && (outside - GRID) % 65_536 == 0, "{outside}");
+    assert!((GRID..1 << 31).contains(&outside), "{outside}");
+    assert!((outside - GRID).is_multiple_of(65_536), "{outside}");
     assert_eq!(map(&bench.up(Caller::Root, SHOW_MAPS)), first);
     // One that is somebody's is not taken.
     let ranges = bench.directory.path().join("ranges");
