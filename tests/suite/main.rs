@@ -6,6 +6,7 @@
 
 mod agreement;
 mod audit;
+mod battery;
 mod block_images;
 mod closure;
 mod devices;
