@@ -219,6 +219,7 @@ impl Facts {
             | Step::JoinCgroup { .. }
             | Step::ClearGroups
             | Step::BecomeRoot
+            | Step::ShiftOwners { .. }
             | Step::ClaimIds { .. } => {}
             Step::AttachLoop { file, .. } => self.images.push((file.clone(), origin)),
             Step::SetLimit { file, value, .. } => self.limit(file, value),

@@ -15,6 +15,7 @@ mod dry_run;
 mod examples;
 mod execution;
 mod faults;
+mod idmap;
 mod images;
 mod jails;
 mod landlock;
