@@ -10,7 +10,7 @@ use crate::host::{Host, Kind};
 use crate::names;
 use crate::plan::cgroup::LeftOut;
 use crate::plan::describe::describe;
-use crate::plan::step::{Namespace, NodeKind, Origin, Step};
+use crate::plan::step::{Namespace, NodeKind, OWN_FILES, Origin, Step};
 use crate::plan::{Plan, Planning};
 use crate::source::Sources;
 use crate::unit::Effective;
@@ -88,7 +88,12 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::Supervise { .. } => Works,
         Step::JoinPidNamespace { path } => namespace_file(path, host),
         Step::ClearGroups => Works,
-        Step::Enter { namespaces, map, .. } => {
+        Step::Enter { namespaces, map, trees, .. } => {
+            let files = trees.len() as u64 + OWN_FILES;
+            let limit = host.hard_limit(names::NOFILE);
+            if !trees.is_empty() && limit < files {
+                return Fails(format!("it takes {files} open files, the hard limit is {limit}"));
+            }
             let missing = namespaces.iter().find(|namespace| {
                 host.look(&Path::new("/proc/self/ns").join(namespace.file())).is_err()
             });

@@ -241,6 +241,9 @@ pub mod landlock {
     }
 }
 
+/// Number of the limit of open files.
+pub const NOFILE: u32 = 7;
+
 /// A resource limit: the unit's key, prlimit(1)'s option and the number of
 /// getrlimit(2) (x86_64 and aarch64 share them).
 #[derive(Debug)]
@@ -262,7 +265,7 @@ pub const RLIMITS: &[RlimitName] = &[
     RlimitName { key: "memlock", number: 8 },
     RlimitName { key: "msgqueue", number: 12 },
     RlimitName { key: "nice", number: 13 },
-    RlimitName { key: "nofile", number: 7 },
+    RlimitName { key: "nofile", number: NOFILE },
     RlimitName { key: "nproc", number: 6 },
     RlimitName { key: "rss", number: 5 },
     RlimitName { key: "rtprio", number: 14 },

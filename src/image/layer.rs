@@ -91,8 +91,9 @@ pub enum Owners {
 /// overlayfs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whiteouts {
-    /// For root's mounts: `trusted.overlay.opaque`.
-    Trusted,
+    /// For root's mounts: `trusted.overlay.opaque`, and for those that root has
+    /// made in a user namespace, which do not see it, `user.overlay.opaque`.
+    Both,
     /// For mounts with `userxattr`: `user.overlay.opaque`.
     User,
     /// Not at all: a plain archive, in which they are ordinary names.
@@ -119,7 +120,7 @@ impl Default for Options {
         Self {
             limits: Limits::default(),
             owners: Owners::Keep,
-            whiteouts: Whiteouts::Trusted,
+            whiteouts: Whiteouts::Both,
             strip_components: 0,
         }
     }

@@ -642,13 +642,13 @@ impl<'a> Tree<'a> {
 
     fn complete(&mut self, path: &[u8], directory: &Directory) -> Outcome<()> {
         let fd = self.open(path)?;
-        let opaque = match self.options.whiteouts {
-            Whiteouts::Trusted => c"trusted.overlay.opaque",
-            Whiteouts::User => c"user.overlay.opaque",
-            Whiteouts::Plain => c"",
+        let marks: &[_] = match self.options.whiteouts {
+            Whiteouts::Both => &[c"trusted.overlay.opaque", c"user.overlay.opaque"],
+            Whiteouts::User => &[c"user.overlay.opaque"],
+            Whiteouts::Plain => &[],
         };
-        if directory.is_opaque {
-            sys::fsetxattr(fd.as_fd(), opaque, b"y")
+        for mark in marks.iter().filter(|_| directory.is_opaque) {
+            sys::fsetxattr(fd.as_fd(), mark, b"y")
                 .map_err(|errno| Reason::System("mark the directory opaque", errno))?;
         }
         self.describe(fd.as_fd(), &directory.attributes, path)

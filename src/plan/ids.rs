@@ -136,8 +136,9 @@ impl<H: Host> Planner<'_, H> {
             );
             return None;
         }
-        let given: Vec<(u32, u32)> =
-            [USERS, GROUPS].iter().flat_map(|kind| self.subordinate(kind, None)).collect();
+        let users = self.subordinate(&USERS, None);
+        let groups = self.subordinate(&GROUPS, None);
+        let given = [users?, groups?].concat();
         let name = self.unit.name.value.as_bytes();
         // FNV-1a.
         let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
@@ -146,10 +147,8 @@ impl<H: Host> Planner<'_, H> {
         let state = self.host.state_directory();
         let free = (0..SLOTS).map(|next| (hash.wrapping_add(next)) % SLOTS).find(|slot| {
             let first = GRID + slot * COUNT;
-            let is_given = given.iter().any(|(start, length)| {
-                u64::from(*start) < u64::from(first) + u64::from(COUNT)
-                    && u64::from(first) < u64::from(*start) + u64::from(*length)
-            });
+            let is_given =
+                given.iter().any(|given| meet((given.first, given.count), (first, COUNT)));
             let path = claim(&state, *slot);
             !is_given
                 && (!self.host.is_locked(&path)
@@ -169,7 +168,7 @@ impl<H: Host> Planner<'_, H> {
     /// Root inside is the caller, and what follows are the caller's ranges.
     fn ranges_of_caller(&mut self, map: &IdMap, kind: &Kind, own: u32) -> Option<Vec<IdRange>> {
         let names = self.names_of_caller();
-        let mut given = self.subordinate(kind, Some(&names));
+        let mut given = self.subordinate(kind, Some(&names))?;
         let name = names.last().cloned().unwrap_or_default();
         let at = map.mode.span.or(map.at);
         if given.is_empty() {
@@ -186,8 +185,8 @@ impl<H: Host> Planner<'_, H> {
             return None;
         }
         if let Some(base) = &map.base {
-            let Some((start, length)) = given.iter().find(|(start, length)| {
-                base.value.checked_sub(*start).is_some_and(|distance| distance < *length)
+            let Some(range) = given.iter().find(|range| {
+                base.value.checked_sub(range.first).is_some_and(|distance| distance < range.count)
             }) else {
                 self.find(
                     Diagnostic::error(
@@ -198,15 +197,16 @@ impl<H: Host> Planner<'_, H> {
                 );
                 return None;
             };
-            given = vec![(base.value, start + length - base.value)];
+            let count = range.first + range.count - base.value;
+            given = vec![Given { first: base.value, count, ..range.clone() }];
         }
         let wanted = map.count.as_ref().map_or(COUNT, |count| count.value);
         let mut ranges = vec![IdRange { inside: 0, outside: own, count: 1 }];
         let mut inside = 1;
-        for (outside, length) in given {
-            let count = length.min(wanted.saturating_sub(inside));
+        for range in given {
+            let count = range.count.min(wanted.saturating_sub(inside));
             if count > 0 {
-                ranges.push(IdRange { inside, outside, count });
+                ranges.push(IdRange { inside, outside: range.first, count });
                 inside += count;
             }
         }
@@ -238,32 +238,44 @@ impl<H: Host> Planner<'_, H> {
         [number].into_iter().chain(name).collect()
     }
 
-    /// Ranges of one user, or all of them: first id and how many.
-    fn subordinate(&self, kind: &Kind, names: Option<&[String]>) -> Vec<(u32, u32)> {
-        let text = self.host.read(Path::new(kind.file), 1 << 20).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let ranges = text.lines().filter_map(|line| {
-            let (name, range) = line.trim().split_once(':')?;
-            let (start, count) = range.split_once(':')?;
-            let (start, count): (u32, u32) = (start.parse().ok()?, count.parse().ok()?);
-            let is_theirs = names.is_none_or(|names| names.iter().any(|known| known == name));
-            (is_theirs && count > 0 && start.checked_add(count).is_some()).then_some((start, count))
-        });
-        ranges.collect()
+    /// Ranges of one user, or all of them. Nobody has any where there is no
+    /// such file; one that cannot be read may give all of them to somebody.
+    fn subordinate(&mut self, kind: &Kind, names: Option<&[String]>) -> Option<Vec<Given>> {
+        const LIMIT: usize = 1 << 20;
+        let file = Path::new(kind.file);
+        let read = self.host.canonical(file).and_then(|(path, _)| self.host.read(&path, LIMIT));
+        let reason = match read {
+            Ok(text) if text.len() < LIMIT => {
+                return Some(given(&String::from_utf8_lossy(&text), kind.file, names));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(Vec::new()),
+            Ok(_) => "the file is longer than 1 MiB".to_owned(),
+            Err(error) => crate::unit::io_reason(&error),
+        };
+        let map = self.unit.idmap.as_ref();
+        let at = map.and_then(|map| map.mode.span.or(map.at));
+        let message =
+            format!("the host does not say which {} ids are somebody's already", kind.what);
+        self.find(
+            Diagnostic::error("E0318", message)
+                .at_maybe(at, format!("`{}` cannot be read", kind.file))
+                .note(reason)
+                .help("without it a jail could get ids that are another user's"),
+        );
+        None
     }
 
     /// What newuidmap(1) would refuse.
     fn check_manual(&mut self, map: &IdMap, uid: u32, gid: u32) {
         let names = self.names_of_caller();
         for (kind, ranges, own) in [(USERS, &map.uid, uid), (GROUPS, &map.gid, gid)] {
-            // One that cannot be read is the helper's business.
-            let given = self.subordinate(&kind, Some(&names));
+            let Some(given) = self.subordinate(&kind, Some(&names)) else { continue };
             for Setting { value: range, span } in ranges {
                 let is_own = (range.outside, range.count) == (own, 1);
-                let is_given = given.iter().any(|(start, length)| {
-                    range.outside >= *start
+                let is_given = given.iter().any(|given| {
+                    range.outside >= given.first
                         && u64::from(range.outside) + u64::from(range.count)
-                            <= u64::from(*start) + u64::from(*length)
+                            <= u64::from(given.first) + u64::from(given.count)
                 });
                 if !is_own && !is_given {
                     let name = names.last().cloned().unwrap_or_default();
@@ -476,9 +488,41 @@ impl<H: Host> Planner<'_, H> {
     }
 }
 
+/// A range of ids that is a user's to give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Given {
+    first: u32,
+    count: u32,
+    /// The file's name and number of the line.
+    place: String,
+}
+
+/// Reads subuid(5), and what is like it. A range that goes on beyond the last
+/// id ends there.
+fn given(text: &str, file: &str, names: Option<&[String]>) -> Vec<Given> {
+    let ranges = text.lines().zip(1..).filter_map(|(line, number)| {
+        let (name, range) = line.trim().split_once(':')?;
+        let (first, count) = range.split_once(':')?;
+        let (first, count): (u32, u64) = (first.parse().ok()?, count.parse().ok()?);
+        let is_theirs = names.is_none_or(|names| names.iter().any(|known| known == name));
+        let count = u32::try_from(count).unwrap_or(u32::MAX).min(u32::MAX - first);
+        let place = || format!("{file}:{number}");
+        (is_theirs && count > 0).then(|| Given { first, count, place: place() })
+    });
+    ranges.collect()
+}
+
 fn written(map: &IdMap, writer: MapWriter) -> IdMaps {
     let ranges = |list: &[Setting<IdRange>]| list.iter().map(|range| range.value).collect();
     IdMaps { uid: ranges(&map.uid), gid: ranges(&map.gid), writer }
+}
+
+/// Whether two ranges, first id and how many, share one.
+fn meet(one: (u32, u32), other: (u32, u32)) -> bool {
+    let begins_before_end = |one: (u32, u32), other: (u32, u32)| {
+        u64::from(one.0) < u64::from(other.0) + u64::from(other.1)
+    };
+    begins_before_end(one, other) && begins_before_end(other, one)
 }
 
 /// The file that whoever has a range holds the lock on.

@@ -171,6 +171,9 @@ impl IdMaps {
     }
 }
 
+/// Files that the processes of a launch have open beside the trees of the host.
+pub const OWN_FILES: u64 = 64;
+
 /// A part of the host's tree that is opened from outside of the jail, whose
 /// first process is another user and may not get there.
 #[derive(Clone, Debug, PartialEq, Eq)]

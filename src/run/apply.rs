@@ -23,7 +23,7 @@ use crate::image::store::Held;
 use crate::names;
 use crate::plan::step::{
     DeviceNumber, Filesystem, FsOption, HostTree, IdMaps, MapWriter, MountFlags, Namespace,
-    NodeKind, OpenMode, Overlay, Propagation, Spot, Step, TimeOffsets,
+    NodeKind, OWN_FILES, OpenMode, Overlay, Propagation, Spot, Step, TimeOffsets,
 };
 use crate::sys::{self, Cloned, MountAttr};
 use crate::tree;
@@ -56,6 +56,9 @@ pub(super) struct Context {
     pub(super) cpus: nix::sched::CpuSet,
     /// The mask of permission bits that the caller had.
     pub(super) umask: Mode,
+    /// The soft and hard limit of open files that the caller had, while this
+    /// process has another.
+    files: Option<(u64, u64)>,
     /// The lock on the jail's name.
     pub(super) lock: Option<std::fs::File>,
     /// Directories that are kept for this jail.
@@ -94,6 +97,7 @@ impl Context {
             mask,
             cpus,
             umask,
+            files: None,
             lock: None,
             locks: Vec::new(),
             held: None,
@@ -144,6 +148,32 @@ impl Context {
     /// Gives this process the CPUs back that the caller had.
     pub(super) fn leave_this_cpu(&self) -> Applied {
         Ok(nix::sched::sched_setaffinity(unistd::Pid::from_raw(0), &self.cpus)?)
+    }
+
+    /// Makes room for so many trees, each of which is an open file until it is
+    /// mounted: the usual limit, 1024, is there for select(2), which is not
+    /// called here.
+    fn make_room(&mut self, trees: usize) -> Applied {
+        let needed = trees as u64 + OWN_FILES;
+        let (soft, hard) = sys::getrlimit(names::NOFILE)?;
+        if soft >= needed {
+            return Ok(());
+        }
+        if hard < needed {
+            let detail = format!("{trees} trees take {needed} open files, the limit is {hard}");
+            return Err(Failed::because(Errno::EMFILE, detail));
+        }
+        sys::setrlimit(names::NOFILE, hard, hard)?;
+        self.files = Some((soft, hard));
+        Ok(())
+    }
+
+    /// Gives this process the limit of open files back that the caller had.
+    pub(super) fn leave_room(&mut self) -> Applied {
+        match self.files.take() {
+            Some((soft, hard)) => Ok(sys::setrlimit(names::NOFILE, soft, hard)?),
+            None => Ok(()),
+        }
     }
 
     /// A path of the jail, opened once, without following any link: planning
@@ -431,6 +461,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             unistd::chdir("/")?;
         }
         Step::VerifyMounts { expected } => {
+            cx.leave_room()?;
             let fd = sys::openat2(cx.proc()?, Path::new("self/mountinfo"), libc::O_RDONLY, 0)?;
             verify::verify(expected, std::fs::File::from(fd))?;
         }
@@ -625,6 +656,9 @@ fn enter(
     };
     // Clocks are set between their namespace and its first process, so that
     // one is entered by hand.
+    if !trees.is_empty() {
+        cx.make_room(trees.len())?;
+    }
     let flags = namespaces
         .iter()
         .filter(|namespace| **namespace != Namespace::Time)
@@ -639,6 +673,7 @@ fn enter(
                     return Err(failed);
                 }
             }
+            cx.leave_room()?;
             cx.status = Some(alive);
             Ok(Flow::Supervise(unistd::Pid::from_raw(pid), pidfd))
         }

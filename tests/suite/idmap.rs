@@ -357,6 +357,128 @@ fn the_jails_users_own_what_those_of_their_numbers_own_in_every_root() {
     assert_eq!(owner(&bench.root.join("data/alices")), (1000, 1001));
 }
 
+/// An overlay of a user namespace heeds other marks than root's own.
+#[test]
+fn what_an_image_hides_is_hidden_in_a_user_namespace_too() {
+    let script = r#"set -e
+        mkdir only; : >only/new
+        umoci init --layout layout; umoci new --image layout:tag
+        umoci insert --image layout:tag root / >/dev/null
+        umoci insert --image layout:tag --opaque only /data >/dev/null
+        umoci insert --image layout:tag --whiteout /lower/gone >/dev/null"#;
+    for table in ["", "[idmap]\n"] {
+        let bench = bench("", table);
+        owned_by_root(&bench);
+        fs::create_dir(bench.root.join("lower")).unwrap();
+        for name in ["gone", "kept"] {
+            fs::write(bench.root.join("lower").join(name), "").unwrap();
+        }
+        let mut pack = Command::new("sh");
+        pack.args(["-c", script]).current_dir(bench.directory.path());
+        assert!(pack.status().unwrap().success());
+        let path = format!("path = \"{}\"", bench.root.display());
+        let text = fs::read_to_string(&bench.unit).unwrap();
+        // The store is the test's own.
+        let data = bench.directory.path().join("lib");
+        fs::create_dir(&data).unwrap();
+        for changes in ["", "\nephemeral = true"] {
+            let root = format!("oci = \"layout:tag\"{changes}");
+            fs::write(&bench.unit, text.replace(&path, &root)).unwrap();
+            let words = ["--", "/bin/ls", "/data", "/lower"];
+            let run = up_where(&[(&data, "/var/lib")], &bench, Caller::Root, &words);
+            assert_eq!(run.stdout, "/data:\nnew\n\n/lower:\nkept\n", "{table}: {run:?}");
+        }
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_file_of_ranges_that_cannot_be_read_is_not_an_empty_one() {
+    let bench = bench("", "[idmap]\n");
+    owned_by_root(&bench);
+    let long = bench.directory.path().join("long");
+    fs::write(&long, "#\n".repeat(1 << 19)).unwrap();
+    for (name, cover) in [("subuid", "user"), ("subgid", "group")] {
+        let file = format!("/etc/{name}");
+        let run = up_where(&[(&long, &file)], &bench, Caller::Root, SHOW_MAPS);
+        assert_eq!((run.status, &*run.stdout), (125, ""), "{run:?}");
+        let said = format!("error[E0318]: the host does not say which {cover} ids");
+        assert!(run.stderr.contains(&said), "{run:?}");
+        assert!(run.stderr.contains(&format!("`{file}` cannot be read")), "{run:?}");
+        let null = Path::new("/dev/null");
+        let run = up_where(&[(null, &file)], &bench, Caller::Root, SHOW_MAPS);
+        assert_eq!((run.status, &*run.stdout), (125, ""), "{run:?}");
+        assert!(run.stderr.contains("not a regular file"), "{run:?}");
+        let run = up_where(&[(null, &file)], &bench, Caller::User, SHOW_MAPS);
+        assert_eq!((run.status, &*run.stdout), (125, ""), "{run:?}");
+        assert!(run.stderr.contains(&said), "{run:?}");
+    }
+    bench.assert_nothing_left();
+}
+
+/// Runs jailrun as root under limits of open files.
+fn up_with_files(limits: &str, bench: &Bench, words: &[&str]) -> Run {
+    let nofile = format!("--nofile={limits}");
+    let mut all = vec![&*nofile, jailrun().to_str().unwrap(), "up", bench.unit.to_str().unwrap()];
+    all.push("--quiet");
+    all.extend(words);
+    finish(command(Caller::Root, Path::new("prlimit"), &all).spawn().unwrap())
+}
+
+/// One message holds 253 descriptors, and a process has fewer than a unit may
+/// have trees.
+#[test]
+fn hundreds_of_trees_reach_the_jail() {
+    const COUNT: usize = 600;
+    let mounts: Vec<_> = (0..COUNT)
+        .map(|number| {
+            format!(
+                "[[mounts]]\ntarget = \"/tmp/{number}\"\nbind = \"{{dir}}/shared\"\nidmap = true\n"
+            )
+        })
+        .collect();
+    let binds = bench("", &format!("[idmap]\n{}", mounts.concat()));
+    owned_by_root(&binds);
+    let shared = binds.directory.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("file"), "").unwrap();
+    chown(shared.join("file"), Some(7), Some(8)).unwrap();
+
+    let closure = Bench::new("");
+    let many = closure.directory.path().join("many");
+    fs::create_dir(&many).unwrap();
+    let files: Vec<_> = (0..COUNT).map(|number| many.join(number.to_string())).collect();
+    for file in &files {
+        fs::write(file, "").unwrap();
+        chown(file, Some(7), Some(8)).unwrap();
+    }
+    let text = format!(
+        "name = \"{}\"\n[root]\nbinaries = [\"sh\", \"stat\", \"sort\", \"uniq\"]\nfiles = {files:?}\n[idmap]\n",
+        closure.name
+    );
+    fs::write(&closure.unit, text).unwrap();
+
+    for (bench, names) in
+        [(&binds, "/tmp/*/file".to_owned()), (&closure, format!("{}/*", many.display()))]
+    {
+        let script = format!("stat -c %u:%g {names} | sort | uniq -c; ulimit -Sn; ulimit -Hn");
+        let words = ["--", "/bin/sh", "-c", &script];
+        for (limits, shown) in [("256:2000", "256\n2000\n"), ("1500:1500", "1500\n1500\n")] {
+            let run = up_with_files(limits, bench, &words);
+            let wanted = format!("{COUNT} 7:8\n{shown}");
+            assert_eq!(run.stdout.trim_start(), wanted, "{run:?}");
+        }
+        // Where there is no room, that is told, and asked for before.
+        let run = up_with_files("256:512", bench, &words);
+        assert_eq!((run.status, &*run.stdout), (125, ""), "{run:?}");
+        assert!(run.stderr.contains("open files, the limit is 512"), "{run:?}");
+        let run = up_with_files("256:512", bench, &["--dry-run", "--", "/bin/sh"]);
+        assert_eq!(run.status, 1, "{}", run.stderr);
+        assert!(run.stdout.contains("open files, the hard limit is 512"), "{run:?}");
+        bench.assert_nothing_left();
+    }
+}
+
 #[test]
 fn binds_show_their_owners_or_the_jails_as_the_unit_says() {
     let text = "[idmap]\n[[mounts]]\ntarget = \"/tmp/plain\"\nbind = \"{dir}/shared\"\n[[mounts]]\ntarget = \"/tmp/mapped\"\nbind = \"{dir}/shared\"\nidmap = true\n";

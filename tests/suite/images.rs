@@ -1327,7 +1327,7 @@ fn records_that_cannot_be_believed_are_not() {
     let good = fs::read_to_string(&image).unwrap();
     for bad in [
         String::new(),
-        good.replace("\"version\":1", "\"version\":2"),
+        good.replace("\"version\":2", "\"version\":1"),
         good.replace("\"config\":{", "\"config\":{\"extra\":1,"),
         good.replace("\"layers\":[\"", "\"layers\":[\"../../"),
         good.replace("\"stack\":[\"", &format!("\"stack\":[\"{}\",\"", "0".repeat(64))),

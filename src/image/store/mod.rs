@@ -178,7 +178,7 @@ impl Store {
     pub fn options(&self, source: &Source) -> Options {
         let (whiteouts, strip_components) = match (source, self.owners) {
             (Source::Tar { strip_components, .. }, _) => (Whiteouts::Plain, *strip_components),
-            (Source::Image { .. }, Owners::Keep) => (Whiteouts::Trusted, 0),
+            (Source::Image { .. }, Owners::Keep) => (Whiteouts::Both, 0),
             (Source::Image { .. }, Owners::Caller) => (Whiteouts::User, 0),
         };
         Options {

@@ -13,7 +13,7 @@ use crate::image::oci::{Config, Key};
 use crate::image::source::Source;
 
 /// Version of the records; those of another are as good as none.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Largest record, in bytes: a configuration, and the keys of its layers.
 pub(super) const RECORD: u64 = DOCUMENT + (1 << 20);

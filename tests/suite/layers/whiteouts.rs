@@ -1,6 +1,7 @@
 //! Whiteouts, seen through the mounted stack of layers, and compared with what
 //! umoci(1) makes of the same image.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +15,8 @@ use super::super::support::{Caller, scratch};
 use super::snapshot::{self, Tree, What};
 use super::writer::Tar;
 use super::{Target, as_caller, options, unpack};
+
+const USER_MARK: &str = "user.overlay.opaque";
 
 /// The stack of layers as a jail sees it, bottom layer first in the list.
 fn merged(caller: Caller, layers: &[Vec<u8>]) -> Tree {
@@ -283,7 +286,12 @@ fn whiteouts_of_all_kinds_of_files() {
 fn whiteouts_leave_nothing_of_themselves() {
     let upper =
         Tar::new().dir("d").file("d/.wh..wh..opq", "").file("d/c", "").file("e/.wh.a", "").end();
-    let tree = merged(Caller::Root, &[base(), upper]);
-    assert!(snapshot::names(&tree).iter().all(|name| !name.contains(".wh.")));
-    assert!(tree.values().all(|node| node.xattrs.is_empty()));
+    for caller in [Caller::Root, Caller::User] {
+        let mut tree = merged(caller, &[base(), upper.clone()]);
+        assert!(snapshot::names(&tree).iter().all(|name| !name.contains(".wh.")));
+        // The mark for the other kind of mounts is an attribute like any other.
+        let other = tree.get_mut(Path::new("d")).unwrap().xattrs.remove(OsStr::new(USER_MARK));
+        assert_eq!(other.is_some(), caller == Caller::Root);
+        assert!(tree.values().all(|node| node.xattrs.is_empty()));
+    }
 }
