@@ -185,13 +185,15 @@ impl Draft {
         let libraries: Vec<String> = self.libraries.iter().cloned().collect();
         let files: Vec<PathBuf> = self.files.iter().map(|(path, _)| path.into()).collect();
         let with: Vec<Extra> = self.with.iter().copied().collect();
-        closure::resolve(&Request {
+        let request = Request {
             root,
             binaries: &binaries,
             libraries: &libraries,
             files: &files,
             with: &with,
-        })
+        };
+        let questions = std::rc::Rc::default();
+        closure::resolve(&request, &questions)
     }
 
     fn add_file(&mut self, path: &str, why: &str) {

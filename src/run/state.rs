@@ -102,12 +102,18 @@ pub fn stack_of(state: &Path, name: &str) -> Result<Option<Stack>, Failed> {
 
 /// Makes the state directory, or sees that it is the caller's own.
 pub(super) fn make_directory(path: &Path) -> Applied {
-    match unistd::mkdir(path, Mode::from_bits_truncate(0o700)) {
-        Ok(()) => return Ok(()),
-        Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno.into()),
+    loop {
+        match unistd::mkdir(path, Mode::from_bits_truncate(0o700)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match check_directory(path) {
+            // The last jail of another name has just removed it.
+            Err(Failed { errno: Errno::ENOENT, .. }) => {}
+            checked => return checked,
+        }
     }
-    check_directory(path)
 }
 
 fn check_directory(path: &Path) -> Applied {

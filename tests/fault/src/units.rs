@@ -123,6 +123,12 @@ impl Unit {
         fs::remove_dir_all("/var/lib/jailrun").ok();
     }
 
+    /// What an import that has failed has left half done.
+    pub(crate) fn half_stored(&self) -> Vec<String> {
+        let entries = fs::read_dir("/var/lib/jailrun/tmp").into_iter().flatten().flatten();
+        entries.map(|entry| format!("left: {} in the store", entry.path().display())).collect()
+    }
+
     /// What it has made and not taken back.
     pub(crate) fn made(&self, world: &World) -> Vec<String> {
         let there = |made: &&&str| Self::root(world).join(made).symlink_metadata().is_ok();
