@@ -37,6 +37,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("E0317", "a command that Landlock would keep from its own files"),
     ("E0318", "a question that the host did not answer, without which something could be left out"),
     ("E0319", "a sysctl that belongs to no namespace, or to one that is shared"),
+    (
+        "E0320",
+        "a jail whose namespaces are to be joined and that does not run, or has none of its own",
+    ),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),
     ("W0003", "a capability or sharing that undoes part of the isolation"),

@@ -102,6 +102,8 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         Step::JoinCgroup { .. } | Step::NewSession | Step::NewKeyring => Works,
         Step::ForbidTracing => Works,
         Step::JoinNamespace { path, .. } => namespace_file(path, host),
+        // Planning has found it.
+        Step::FindJail { .. } | Step::JoinJail { .. } => Works,
         Step::NewCgroupNamespace => needs(
             host.look(Path::new("/proc/self/ns").join(Namespace::Cgroup.file()).as_path()).is_ok(),
             || "this kernel has no cgroup namespaces".to_owned(),

@@ -155,6 +155,14 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
         Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
         Step::ForbidTracing => Call("prctl(PR_SET_DUMPABLE, 0)".to_owned()),
         Step::JoinNamespace { namespace, path } => nsenter(*namespace, path),
+        // Its supervisor holds the lock while it runs.
+        Step::FindJail { journal, pid, .. } => Run(vec![
+            format!("test -d /proc/{pid}"),
+            format!("if flock -n {} true; then exit 1; fi", quote_path(journal)),
+        ]),
+        Step::JoinJail { namespace, pid, .. } => {
+            nsenter(*namespace, &Path::new("/proc").join(pid.to_string()).join("ns").join(namespace.file()))
+        }
         Step::NewCgroupNamespace => Prefix(vec!["unshare".to_owned(), "--cgroup".to_owned()]),
         Step::PrivateMounts { propagation } => {
             Run(vec![format!("mount --make-r{} /", propagation_word(*propagation))])
@@ -324,9 +332,10 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
             "memset(3) from argv[0] to the end of the environment; in this script no such process stays"
                 .to_owned(),
         ),
-        Step::Init { keep, clear_groups } => Call(format!(
-            "{}fork(2), and in the parent capset({keep:#x}), prctl(PR_SET_NO_NEW_PRIVS, 1), close_range(0, ~0); in this script the command itself is process 1",
-            if *clear_groups { "setgroups(0), " } else { "" }
+        Step::Init { keep, clear_groups, filtered } => Call(format!(
+            "{}fork(2), and in the parent capset({keep:#x}), prctl(PR_SET_NO_NEW_PRIVS, 1), {}close_range(0, ~0); in this script the command itself is process 1",
+            if *clear_groups { "setgroups(0), " } else { "" },
+            if *filtered { "seccomp(SECCOMP_SET_MODE_FILTER), " } else { "" }
         )),
         Step::Terminal => Call(
             "open(/dev/pts/ptmx), ioctl(TIOCGPTPEER), setsid(2), ioctl(TIOCSCTTY); here the command keeps the caller's streams".to_owned(),

@@ -198,6 +198,8 @@ pub trait Host {
     fn capabilities(&self) -> u64;
     /// Secure bits, capabilities(7).
     fn securebits(&self) -> u32;
+    /// First process of the running jail of that name.
+    fn jail(&self, name: &str) -> Result<Option<u32>, String>;
     /// Version of Landlock's interface; 0 where there is none.
     fn landlock(&self) -> u32;
     /// Hard resource limit by number.
@@ -466,6 +468,14 @@ impl Host for Machine {
         }
         // The call cannot fail.
         sys::securebits().unwrap_or(0)
+    }
+
+    fn jail(&self, name: &str) -> Result<Option<u32>, String> {
+        let journal = self.state_directory().join(format!("{name}.json"));
+        crate::run::state::first_process(&journal).map_err(|failed| match failed.detail {
+            Some(detail) => detail,
+            None => failed.errno.desc().to_lowercase(),
+        })
     }
 
     fn landlock(&self) -> u32 {

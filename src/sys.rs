@@ -119,6 +119,12 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// pidfd_open(2).
+pub fn pidfd_open(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: no pointer is passed.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
 /// open_tree(2) of a descriptor: a detached copy of the mount below it.
 pub fn open_tree_clone(at: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     let flags = mount::OPEN_TREE_CLONE
@@ -418,7 +424,7 @@ pub fn session_keyring() -> Result<i64> {
     let result = unsafe {
         libc::syscall(libc::SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0_u64)
     };
-    Errno::result(result).map(i64::from)
+    Errno::result(result)
 }
 
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new session keyring.

@@ -213,6 +213,8 @@ impl Facts {
             }
             Step::NewSession => self.new_session = true,
             Step::NewKeyring => self.new_keyring = true,
+            Step::FindJail { .. } => {}
+            Step::JoinJail { namespace, .. } => self.joined.push((*namespace, origin)),
             Step::JoinNamespace { namespace, .. } => self.joined.push((*namespace, origin)),
             Step::NewCgroupNamespace => self.own.push(Namespace::Cgroup),
             Step::PrivateMounts { propagation } => self.propagation = Some((*propagation, origin)),

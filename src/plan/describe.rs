@@ -103,6 +103,12 @@ pub fn describe(step: &Step) -> String {
         Step::JoinNamespace { namespace, path } => {
             format!("join the {} namespace {}", namespace.file(), path.display())
         }
+        Step::FindJail { name, pid, .. } => {
+            format!("find the jail {name}, whose first process is {pid}")
+        }
+        Step::JoinJail { namespace, name, .. } => {
+            format!("join the {} namespace of the jail {name}", namespace.file())
+        }
         Step::NewCgroupNamespace => {
             "make its control groups the root of what it sees of them".to_owned()
         }
@@ -237,14 +243,15 @@ pub fn describe(step: &Step) -> String {
         Step::HideArguments => {
             "overwrite the arguments and the environment jailrun was started with".to_owned()
         }
-        Step::Init { keep, clear_groups } => {
+        Step::Init { keep, clear_groups, filtered } => {
             let with = match *keep {
                 0 => "without a capability".to_owned(),
                 keep => format!("with {} alone", capability_text(keep)),
             };
             let groups = if *clear_groups { " and no further groups" } else { "" };
+            let calls = if *filtered { " and no system calls but its own" } else { "" };
             format!(
-                "stay as process 1, {with}{groups}, to reap and pass signals on; the command is its child"
+                "stay as process 1, {with}{groups}{calls}, to reap and pass signals on; the command is its child"
             )
         }
         Step::Terminal => {

@@ -12,6 +12,7 @@ pub(crate) mod devices;
 mod files;
 mod ids;
 mod image;
+mod jails;
 mod landlock;
 pub(crate) mod mounts;
 mod process;
@@ -171,6 +172,8 @@ struct Planner<'a, H> {
     kernel_mounts: Vec<(&'static str, PathBuf)>,
     view: View,
     expected: Vec<ExpectedMount>,
+    /// Other jails that are joined, with their first processes.
+    jails: Vec<(String, u32)>,
     /// Devices of the unit.
     devices: Vec<devices::Found>,
     /// The step that closes all others, where they are needed to mount.
@@ -209,6 +212,7 @@ impl<'a, H: Host> Planner<'a, H> {
                 false => Marks::Trusted,
             }),
             expected: Vec::new(),
+            jails: Vec::new(),
             devices: Vec::new(),
             limit_devices_late: None,
         }
@@ -236,6 +240,7 @@ impl<'a, H: Host> Planner<'a, H> {
         let journal = state.join(format!("{}.json", self.unit.name.value));
         self.setting(Step::Journal { path: journal }, &self.unit.name.clone().map(drop), "name");
         self.claim_ids(&state);
+        self.find_jails(&state);
         if let Some(tree) = &tree {
             self.prepare_tree(tree);
         }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::jails::jail_of;
 use super::root::Tree;
 use super::seccomp::Moment;
 use super::step::{IdMaps, MapWriter, Namespace, OpenMode, Origin, Planned, Step};
@@ -17,6 +18,7 @@ use crate::unit::decode::{Setting, nearest};
 use crate::unit::limits::exceeds;
 use crate::unit::namespaces::{Mode, TimeMode};
 use crate::unit::process::Network;
+use crate::unit::seccomp::Kind as Filtering;
 use crate::unit::value::{IdSet, Limit, Stream, Tty, Who, parse_id_set};
 
 use super::files::PasswdLine;
@@ -45,7 +47,9 @@ impl<H: Host> Planner<'_, H> {
         if namespaces.uts.value == Mode::Host {
             return;
         }
-        if let (Mode::Join(_), Some(hostname)) = (&namespaces.uts.value, &self.unit.hostname) {
+        if let (Mode::Join(_) | Mode::Jail(_), Some(hostname)) =
+            (&namespaces.uts.value, &self.unit.hostname)
+        {
             self.find(
                 Diagnostic::error("E0205", "`hostname` would rename another jail")
                     .at_maybe(hostname.span, "needs a private uts namespace")
@@ -82,6 +86,10 @@ impl<H: Host> Planner<'_, H> {
             .then(|| unit.namespaces.time_offsets.as_ref().map(|t| t.value).unwrap_or_default());
         if private_time {
             namespaces.push(Namespace::Time);
+        }
+        let pid = &unit.namespaces.pid;
+        if let Some(step) = self.join_jail(Namespace::Pid, jail_of(&pid.value)) {
+            steps.push(Planned { step, origin: origin(pid.span, "namespaces.pid") });
         }
         if let Mode::Join(path) = &unit.namespaces.pid.value {
             self.check_namespace(path, unit.namespaces.pid.span);
@@ -171,6 +179,15 @@ impl<H: Host> Planner<'_, H> {
                 let step = Step::JoinNamespace { namespace, path: path.clone() };
                 self.setting(step, &unspan(mode), key);
             }
+            if let Some(step) = self.join_jail(namespace, jail_of(&mode.value)) {
+                self.setting(step, &unspan(mode), key);
+            }
+        }
+        let network = &self.unit.network;
+        if let Network::Jail(name) = &network.value
+            && let Some(step) = self.join_jail(Namespace::Net, Some(name))
+        {
+            self.setting(step, &unspan(network), "network.mode");
         }
     }
 
@@ -270,8 +287,13 @@ impl<H: Host> Planner<'_, H> {
         if process.init.value && self.unit.namespaces.pid.value == Mode::Private {
             let by = unspan(&process.init);
             self.always(Step::HideArguments, "the jail could read them of its process 1");
-            let clear_groups = self.maps.as_ref().is_none_or(IdMaps::may_set_groups);
-            let step = Step::Init { keep: names::CAP_KILL, clear_groups };
+            let security = &self.unit.security;
+            let step = Step::Init {
+                keep: names::CAP_KILL,
+                clear_groups: self.maps.as_ref().is_none_or(IdMaps::may_set_groups),
+                filtered: security.seccomp.kind != Filtering::Off
+                    && security.capabilities.value.0 & names::CAP_SYS_PTRACE != 0,
+            };
             self.setting(step, &by, "process.init");
         }
         if self.wants_terminal() {

@@ -484,7 +484,9 @@ impl<H: Host> Planner<'_, H> {
         }
         match self.unit.namespaces.pid.value {
             Mode::Host => self.bind_kernel("/proc", target, flags, by),
-            Mode::Private | Mode::Join(_) => self.new_mount("proc", target, Vec::new(), flags, by),
+            Mode::Private | Mode::Join(_) | Mode::Jail(_) => {
+                self.new_mount("proc", target, Vec::new(), flags, by)
+            }
         }
     }
 
@@ -495,7 +497,9 @@ impl<H: Host> Planner<'_, H> {
         }
         match self.unit.network.value {
             Network::Host => self.bind_kernel("/sys", target, flags, by),
-            Network::None => self.new_mount("sysfs", target, Vec::new(), flags, by),
+            Network::None | Network::Jail(_) => {
+                self.new_mount("sysfs", target, Vec::new(), flags, by)
+            }
         }
     }
 

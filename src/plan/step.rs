@@ -365,6 +365,15 @@ pub enum Step {
         /// The jail's name, which is written into it.
         name: String,
     },
+    /// Finds the first process of another running jail, and keeps hold of it.
+    FindJail {
+        /// That jail's journal, whose lock is held while it runs.
+        journal: PathBuf,
+        /// Its name.
+        name: String,
+        /// The process.
+        pid: u32,
+    },
     /// Makes a mount point that the root directory lacks, on the host.
     MakeHostNode {
         /// The root directory.
@@ -520,6 +529,15 @@ pub enum Step {
         namespace: Namespace,
         /// The namespace's file.
         path: PathBuf,
+    },
+    /// Joins a namespace of another jail; for the pid namespace, on the host.
+    JoinJail {
+        /// Which.
+        namespace: Namespace,
+        /// The jail's name.
+        name: String,
+        /// Its first process.
+        pid: u32,
     },
     /// Makes the group the process is in the root of what it sees.
     NewCgroupNamespace,
@@ -753,6 +771,9 @@ pub enum Step {
         /// Whether it gives up the caller's further groups; not where the user
         /// namespace denies the call.
         clear_groups: bool,
+        /// Whether it is left with no system calls but its own: a command
+        /// that may trace it could make it do what its own filter refuses.
+        filtered: bool,
     },
     /// Gives the command a terminal of its own.
     Terminal,
@@ -881,6 +902,8 @@ impl Step {
             | Self::NewKeyring
             | Self::ForbidTracing
             | Self::JoinNamespace { .. }
+            | Self::FindJail { .. }
+            | Self::JoinJail { .. }
             | Self::NewCgroupNamespace
             | Self::PrivateMounts { .. }
             | Self::SetHostname { .. }

@@ -62,6 +62,8 @@ pub(super) struct Context {
     pub(super) locks: Vec<OwnedFd>,
     /// The image that the root is made of.
     pub(super) held: Option<Held>,
+    /// First processes of other jails.
+    jails: Vec<(u32, OwnedFd)>,
     /// Devices that files are mounted from.
     pub(super) loops: Vec<LoopDevice>,
     /// The lock on the jail's range of ids.
@@ -95,6 +97,7 @@ impl Context {
             lock: None,
             locks: Vec::new(),
             held: None,
+            jails: Vec::new(),
             loops: Vec::new(),
             claim: None,
             trees: Vec::new(),
@@ -281,6 +284,21 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         },
         Step::ForbidTracing => drop(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?),
         Step::JoinNamespace { namespace, path } => join(path, *namespace)?,
+        Step::FindJail { journal, name, pid } => {
+            // Held before it is looked for: then it is this process that was
+            // found, and no later one of its number.
+            let held = sys::pidfd_open(*pid)?;
+            if state::first_process(journal)? != Some(*pid) {
+                let detail = format!("the jail `{name}` has ended");
+                return Err(Failed::because(Errno::ESRCH, detail));
+            }
+            cx.jails.push((*pid, held));
+        }
+        Step::JoinJail { namespace, pid, .. } => {
+            let held = cx.jails.iter().find(|(known, _)| known == pid).ok_or(Errno::EBADF)?;
+            let flag = nix::sched::CloneFlags::from_bits_retain(namespace.flag());
+            nix::sched::setns(held.1.as_fd(), flag)?;
+        }
         Step::NewCgroupNamespace => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)?,
         Step::PrivateMounts { propagation } => {
             let root = sys::open2(Path::new("/"), libc::O_PATH, 0)?;
@@ -417,7 +435,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::ResetSecurebits => drop(sys::prctl(libc::PR_SET_SECUREBITS, 0, 0)?),
         Step::HideArguments => sys::hide_arguments()?,
-        Step::Init { keep, clear_groups } => {
+        Step::Init { keep, clear_groups, filtered } => {
             let may_trace = plan.steps.iter().any(|planned| match &planned.step {
                 Step::SetCapabilities { permitted, ambient } => {
                     (permitted | ambient) & names::CAP_SYS_PTRACE != 0
@@ -427,9 +445,12 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             if *clear_groups {
                 sys::set_groups(&[])?;
             }
-            init::split(cx, init::Charge { index, keep: *keep }, may_trace, &mut |cx| {
-                super::rest(plan, index + 1, cx)
-            })?;
+            init::split(
+                cx,
+                init::Charge { index, keep: *keep, filtered: *filtered },
+                may_trace,
+                &mut |cx| super::rest(plan, index + 1, cx),
+            )?;
         }
         Step::Terminal => terminal(cx)?,
         Step::UseStream { fd } => {

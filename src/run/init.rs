@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::apply::{Applied, Context};
 use super::error::{Failed, StepFailed};
+use crate::seccomp::{Policy, compile};
 use crate::sys;
 
 /// What the init is told.
@@ -22,6 +23,8 @@ pub(super) struct Charge {
     pub(super) index: usize,
     /// The capabilities it keeps.
     pub(super) keep: u64,
+    /// Whether it gets a filter.
+    pub(super) filtered: bool,
 }
 
 /// Splits: `command` goes on in a new process, where it becomes the command or
@@ -51,7 +54,7 @@ pub(super) fn split(
 /// Stays as the init. What fails ends the jail, which could not be ended in
 /// order any more.
 fn stay(cx: &Context, charge: Charge, command: Pid) -> ! {
-    match become_init(cx, charge.keep).and_then(|signals| watch(cx, command, &signals)) {
+    match become_init(cx, charge).and_then(|signals| watch(cx, command, &signals)) {
         Ok(status) => sys::exit_now(status),
         Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
     }
@@ -85,11 +88,14 @@ fn split_in_order(
     }
 }
 
-fn become_init(cx: &Context, keep: u64) -> Applied<SignalFd> {
+fn become_init(cx: &Context, charge: Charge) -> Applied<SignalFd> {
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     // Before anything is closed: a command that waits is told by the closing.
-    sys::capset(keep, keep, 0)?;
+    sys::capset(charge.keep, charge.keep, 0)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    if charge.filtered {
+        sys::load_filter(&compile(&Policy::init()))?;
+    }
     let number = |fd: i32| u32::try_from(fd).map_err(|_| Errno::EBADF);
     let mut kept = [number(signals.as_fd().as_raw_fd())?; 2];
     if let Some(status) = &cx.status {

@@ -100,6 +100,45 @@ pub fn stack_of(state: &Path, name: &str) -> Result<Option<Stack>, Failed> {
     Ok(serde_json::from_str::<Journal>(&text).ok().and_then(|journal| journal.root))
 }
 
+/// First process of the jail that a journal belongs to; `None` when it does
+/// not run.
+///
+/// A running jail's supervisor holds the lock of its journal, and has one
+/// child. Nothing that could be forged is read from the journal itself, and the
+/// lock is only looked at: whoever takes it, for a moment even, stands in the
+/// way of a launch.
+pub fn first_process(journal: &Path) -> Result<Option<u32>, Failed> {
+    let file = match open_journal(journal, false) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let ours = file.metadata()?;
+    if !ours.is_file() || ours.uid() != unistd::geteuid().as_raw() {
+        return Err(Failed::because(Errno::EPERM, "the journal belongs to somebody else"));
+    }
+    let locks = std::fs::read_to_string("/proc/locks")?;
+    for line in locks.lines() {
+        // 1: FLOCK  ADVISORY  WRITE 4242 00:1a:33 0 EOF
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, place, ..] = words[..] else { continue };
+        // The device is not always the one that stat(2) tells.
+        if place.rsplit(':').next() != Some(&*ours.ino().to_string()) {
+            continue;
+        }
+        let Ok(pid) = pid.parse::<u32>() else { continue };
+        let Ok(open) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let holds = open.flatten().any(|entry| {
+            std::fs::metadata(entry.path())
+                .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+        });
+        if holds {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            return Ok(children.split_whitespace().next().and_then(|child| child.parse().ok()));
+        }
+    }
+    Ok(None)
+}
+
 /// Makes the state directory, or sees that it is the caller's own.
 pub(super) fn make_directory(path: &Path) -> Applied {
     loop {
@@ -368,17 +407,19 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
         Err(Failed { errno: Errno::ENOENT, .. }) => {}
         Err(failed) => return Err(failed),
     }
+    let write = |file: &str, text: &str| match write_file(&directory.join(file), text) {
+        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
+        Err(failed) => Err(failed),
+    };
+    // Nothing forks while it is killed: where there is a limit on processes it
+    // says so, and what is frozen cannot.
+    write("pids.max", "0")?;
+    write("freezer.state", "FROZEN")?;
     let processes = match std::fs::read_to_string(directory.join("cgroup.procs")) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
-    let frozen = directory.join("freezer.state");
-    let freeze = |state: &str| match write_file(&frozen, state) {
-        Ok(()) | Err(Failed { errno: Errno::ENOENT | Errno::EACCES, .. }) => Ok(()),
-        Err(failed) => Err(failed),
-    };
-    freeze("FROZEN")?;
     for pid in processes.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 1)
     {
         match nix::sys::signal::kill(unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL) {
@@ -386,7 +427,7 @@ pub(super) fn kill_cgroup(directory: &Path) -> Applied {
             Err(errno) => return Err(errno.into()),
         }
     }
-    freeze("THAWED")
+    write("freezer.state", "THAWED")
 }
 
 /// Removes a group, ending what is in it. A process that has just died is

@@ -39,7 +39,7 @@ fn load(offset: u32, call: Call) -> Option<u32> {
     match offset {
         NUMBER => Some(call.number),
         ARCH => Some(call.arch),
-        ARGUMENTS..64 if offset % 4 == 0 => {
+        ARGUMENTS..64 if offset.is_multiple_of(4) => {
             let at = usize::try_from(offset - ARGUMENTS).ok()?;
             let argument = call.arguments[at / 8];
             Some(if at % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 })

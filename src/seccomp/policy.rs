@@ -181,6 +181,33 @@ impl Policy {
         policy
     }
 
+    /// The calls that jailrun's own init makes when the jail runs, and no other.
+    pub fn init() -> Self {
+        const CALLS: [&str; 16] = [
+            "brk",
+            "close",
+            "close_range",
+            "exit",
+            "exit_group",
+            "kill",
+            "mmap",
+            "munmap",
+            "poll",
+            "ppoll",
+            "read",
+            "restart_syscall",
+            "rt_sigreturn",
+            "sched_setaffinity",
+            "waitid",
+            "write",
+        ];
+        let mut policy = Self::new(Arch::NATIVE, Action::Errno(EPERM));
+        for name in CALLS {
+            policy.set(name, Action::Allow);
+        }
+        policy
+    }
+
     /// Allows what the default preset allows.
     pub fn allow_default(&mut self, capabilities: u64) {
         let is_admin = capabilities & names::CAP_SYS_ADMIN != 0;

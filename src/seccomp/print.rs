@@ -1,7 +1,6 @@
 //! Printing policies and programs for people, and as a profile.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
@@ -64,8 +63,7 @@ pub fn disassembly(policy: &Policy, program: &[Instruction]) -> String {
             _ => None,
         };
         let comment = comment.map_or(String::new(), |comment| format!("  # {comment}"));
-        // Writing to a String cannot fail.
-        let _: std::fmt::Result = writeln!(out, "{index:4}: {text}{comment}");
+        out.push_str(&format!("{index:4}: {text}{comment}\n"));
     }
     out
 }

@@ -35,6 +35,8 @@ pub enum Mode {
     Host,
     /// The one of that file, such as `/proc/42/ns/uts`.
     Join(PathBuf),
+    /// That of the running jail of that name.
+    Jail(String),
 }
 
 /// How the jail gets a user namespace.
@@ -66,12 +68,27 @@ pub struct TimeOffsets {
     pub boottime: i128,
 }
 
+/// The name behind `jail:`; nothing for another value.
+pub(super) fn jail_name(node: &Node, cx: Context<'_>) -> Option<Option<String>> {
+    let Value::String(text) = &node.value else { return None };
+    let name = text.strip_prefix("jail:")?;
+    if !super::is_name(name) {
+        let message = format!("`{}` is not the name of a jail", name.escape_debug());
+        cx.findings.push(cx.invalid(node, message, "expected jail:NAME"));
+        return Some(None);
+    }
+    Some(Some(name.to_owned()))
+}
+
 impl FromNode for Mode {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         if let Value::String(text) = &node.value
             && text.starts_with('/')
         {
             return super::value::JailPath::from_node(node, cx).map(|path| Self::Join(path.0));
+        }
+        if let Some(name) = jail_name(node, cx) {
+            return name.map(Self::Jail);
         }
         let private = one_of(node, cx, &[("private", true), ("host", false)])?;
         Some(if private { Self::Private } else { Self::Host })

@@ -57,17 +57,23 @@ pub struct Process {
 }
 
 /// What the jail can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
     /// Loopback of its own.
     None,
     /// The host's network.
     Host,
+    /// That of the running jail of that name.
+    Jail(String),
 }
 
 impl FromNode for Network {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        one_of(node, cx, &[("none", Self::None), ("host", Self::Host)])
+        if let Some(name) = super::namespaces::jail_name(node, cx) {
+            return name.map(Self::Jail);
+        }
+        let host = one_of(node, cx, &[("none", false), ("host", true)])?;
+        Some(if host { Self::Host } else { Self::None })
     }
 }
 

@@ -81,10 +81,8 @@ fn a_device_that_is_not_listed_can_neither_be_made_nor_opened() {
     // The control: the same device, listed.
     let listed = Bench::new(&format!("[[devices]]\npath = \"{FUSE}\"\n{OPEN}"));
     assert_eq!(errno(&listed.probe(Caller::Root, &["open", FUSE])), "ok");
-    let bound = format!(
-        "[[mounts]]\ntarget = \"/data\"\nbind = \"/dev\"\nnodev = false\nrecursive = false\n[security]\nallow-dangerous-binds = true\n"
-    );
-    let bound = Bench::new(&bound);
+    let bound = "[[mounts]]\ntarget = \"/data\"\nbind = \"/dev\"\nnodev = false\nrecursive = false\n[security]\nallow-dangerous-binds = true\n";
+    let bound = Bench::new(bound);
     assert_eq!(errno(&bound.probe(Caller::Root, &["open", "/data/fuse"])), "EPERM");
     let text = fs::read_to_string(&bound.unit).unwrap();
     fs::write(&bound.unit, format!("{text}\n[[devices]]\npath = \"{FUSE}\"\n")).unwrap();

@@ -143,6 +143,7 @@ macro_rules! golden {
 golden! {
     archives_and_disk_images_that_cannot_be_used: "packed", Root, 1;
     sysctls_that_would_be_set_for_others: "sysctls", Root, 1;
+    jails_that_cannot_be_joined_are_told: "jails", Root, 1;
     what_the_command_cannot_reach_is_refused: "landlock", Root, 1;
     a_script_whose_interpreter_is_out_of_reach_is_refused: "landlock-libraries", Root, 1;
     devices_that_are_none_or_cannot_be_there_are_refused: "devices", Root, 1;

@@ -644,6 +644,10 @@ impl Host for Everything {
         0
     }
 
+    fn jail(&self, _: &str) -> Result<Option<u32>, String> {
+        Ok(None)
+    }
+
     fn landlock(&self) -> u32 {
         7
     }

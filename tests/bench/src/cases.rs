@@ -1,9 +1,10 @@
 //! What is compared, and what jailrun has to reach.
 
 use crate::contender::{Launcher, Programs};
+use crate::crowds;
 use crate::error::Error;
-use crate::jail::{Jail, Limits, Network, ProtectedPaths, Root};
-use crate::report::{self, PerBind, PerBindTable, RootTable, Table, Target, micros, ratio};
+use crate::jail::{Confinement, Jail, Limits, Network, Root};
+use crate::report::{self, Beyond, PerBind, PerBindTable, Row, Table, Target, micros, ratio};
 use crate::stage::{MOST_BINDS, Stage};
 use crate::timing::{self, Rounds};
 
@@ -16,11 +17,32 @@ struct Case {
     at_most: Option<f64>,
 }
 
+/// What the floor takes on the reference machine, in microseconds: where a target is a time, it is
+/// measured by the floor of the same run, for every machine has its own speed.
+const REFERENCE_FLOOR: f64 = 578.0;
+
 /// Launches with so many binds show whether the time grows with their number alone.
 const LADDER: [usize; 3] = [250, 500, MOST_BINDS];
 
 /// The most that a bind may cost on the ladder's last step, by what it costs on the first.
 const LINEAR: f64 = 1.5;
+
+const BARE: Jail = Jail {
+    name: "bare",
+    network: Network::Host,
+    limits: Limits::None,
+    confinement: Confinement::None,
+    binds: 0,
+    root: Root::Directory,
+    number: 0,
+};
+
+const NETWORK: Jail = Jail { name: "network", network: Network::Own, ..BARE };
+
+/// Measures the other programs of this kind, and nothing else.
+pub(crate) fn measure_peers(programs: &Programs, stage: &Stage, runs: usize) -> Result<(), Error> {
+    peers(programs, stage, NETWORK, runs)
+}
 
 /// Measures every case, printing each as it is done; gives the targets, none of them without a
 /// jailrun.
@@ -30,15 +52,7 @@ pub(crate) fn measure_all(
     runs: usize,
 ) -> Result<Vec<Target>, Error> {
     let rounds = Rounds { warm_up: 5, timed: runs };
-    let bare = Jail {
-        name: "bare",
-        network: Network::Host,
-        limits: Limits::None,
-        protected_paths: ProtectedPaths::None,
-        binds: 0,
-        root: Root::Directory,
-    };
-    let network = Jail { name: "network", network: Network::Own, ..bare };
+    let (bare, network) = (BARE, NETWORK);
     let cases = [
         Case {
             title: "bare: mount, pid, uts, ipc and cgroup namespaces, /proc, /dev, /tmp",
@@ -59,11 +73,11 @@ pub(crate) fn measure_all(
             at_most: Some(0.6),
         },
         Case {
-            title: "defaults: network, and for jailrun its default limits and protected paths",
+            title: "defaults: network, and for jailrun all of its defaults, with the filter",
             jail: Jail {
                 name: "defaults",
                 limits: Limits::Default,
-                protected_paths: ProtectedPaths::Default,
+                confinement: Confinement::Default,
                 ..network
             },
             rounds,
@@ -94,44 +108,102 @@ pub(crate) fn measure_all(
         }
     }
     targets.extend(climb(programs, stage, bare, runs.min(50))?);
-    targets.extend(roots(programs, stage, bare, rounds)?);
+    let roots = Root::ALL.map(|root| Variant {
+        jail: Jail { name: root.name(), root, ..bare },
+        at_most: root.at_most(),
+    });
+    targets.extend(beyond(programs, stage, "by the root", &roots, rounds)?);
+    programs.forget(&stage.archive())?;
+    let confined = Confinement::ALL.map(|confinement| Variant {
+        jail: Jail { name: confinement.name(), confinement, ..bare },
+        at_most: confinement.at_most(),
+    });
+    targets.extend(beyond(programs, stage, "by what confines it", &confined, rounds)?);
+    peers(programs, stage, network, runs.min(20))?;
+    crowds::measure(programs, stage, bare)?;
+    targets.extend(crowds::memory(programs, stage, bare)?);
+    readings(programs, stage, bare, rounds)?;
     Ok(targets)
 }
 
-/// Measures what a root costs jailrun beyond a directory, and prints it. The archive is unpacked
-/// by the first launch, and taken out of the store again.
-fn roots(
+/// A jail that differs from the first of its table in one thing.
+struct Variant {
+    jail: Jail,
+    /// The most it may take beyond the first one, in microseconds of the reference machine.
+    at_most: Option<f64>,
+}
+
+/// Measures what jailrun takes beyond the first of several jails, and prints it.
+fn beyond(
     programs: &Programs,
     stage: &Stage,
-    bare: Jail,
+    title: &str,
+    variants: &[Variant],
     rounds: Rounds,
 ) -> Result<Vec<Target>, Error> {
     let mut contenders = Vec::new();
-    for root in Root::ALL {
-        let all = programs.contenders(&Jail { name: root.name(), root, ..bare }, stage)?;
-        contenders
-            .extend(all.into_iter().filter(|contender| contender.launcher == Launcher::Jailrun));
+    for variant in variants {
+        let all = programs.contenders(&variant.jail, stage)?;
+        // The floor is the same for all of them.
+        let wanted = |launcher| match launcher {
+            Launcher::Floor => contenders.is_empty(),
+            launcher => launcher == Launcher::Jailrun,
+        };
+        let (floor, rest): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .filter(|one| wanted(one.launcher))
+            .partition(|one| one.launcher == Launcher::Floor);
+        contenders.extend(floor);
+        contenders.extend(rest);
     }
-    if contenders.is_empty() {
+    if contenders.len() < 2 {
         return Ok(Vec::new());
     }
     let figures = timing::in_turns(contenders, rounds)?;
-    programs.forget(&stage.archive())?;
-    let directory = micros(figures[0].median);
-    let rows: Vec<_> = Root::ALL
-        .into_iter()
-        .zip(&figures)
-        .map(|(root, row)| (root.name(), micros(row.median) - directory))
-        .collect();
-    report::print(RootTable { runs: rounds.timed, directory, rows: &rows })?;
-    let targets = Root::ALL.into_iter().zip(&rows).filter_map(|(root, (name, more))| {
-        Some(Target {
-            name: format!("{name}, µs beyond a directory"),
-            measured: *more,
-            at_most: root.at_most()?,
+    let (floor, first) = (micros(figures[0].median), micros(figures[1].median));
+    let rows: Vec<_> = variants
+        .iter()
+        .zip(&figures[1..])
+        .map(|(variant, row)| Row {
+            name: variant.jail.name,
+            more: micros(row.median) - first,
+            at_most: variant.at_most.map(|most| most / REFERENCE_FLOOR),
         })
-    });
-    Ok(targets.collect())
+        .collect();
+    report::print(Beyond { title, runs: rounds.timed, floor, first, rows: &rows })?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| {
+            Some(Target {
+                name: format!("{}, time more / floor", row.name),
+                measured: row.more / floor,
+                at_most: row.at_most?,
+            })
+        })
+        .collect())
+}
+
+/// Measures the other programs of this kind that are there, with what each puts up by itself.
+fn peers(programs: &Programs, stage: &Stage, jail: Jail, runs: usize) -> Result<(), Error> {
+    let mut contenders = programs.contenders(&jail, stage)?;
+    contenders.extend(programs.peers(&Jail { name: "peers", ..jail }, stage)?);
+    let rounds = Rounds { warm_up: 1, timed: runs };
+    let figures = timing::in_turns(contenders, rounds)?;
+    let title = "peers: network, by everything that is installed";
+    report::print(Table { title, runs, figures: &figures })
+}
+
+/// Measures what jailrun takes to read a unit and say what it means.
+fn readings(programs: &Programs, stage: &Stage, jail: Jail, rounds: Rounds) -> Result<(), Error> {
+    let (names, contenders): (Vec<_>, Vec<_>) =
+        programs.readings(&jail, stage)?.into_iter().unzip();
+    if contenders.is_empty() {
+        return Ok(());
+    }
+    let figures = timing::in_turns(contenders, rounds)?;
+    let rows: Vec<_> =
+        names.into_iter().zip(&figures).map(|(name, row)| (name, micros(row.median))).collect();
+    report::print(report::Readings { runs: rounds.timed, rows: &rows })
 }
 
 /// Measures what a bind costs on each step of the ladder, and prints it; bubblewrap is left out.

@@ -5,12 +5,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{self, Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::error::Error;
 use crate::jail::Jail;
 use crate::options::Options;
-use crate::stage::Stage;
+use crate::stage::{PAUSE, Stage};
 
 /// Which program launches the jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,12 @@ pub(crate) enum Launcher {
     Floor,
     Bwrap,
     Jailrun,
+    /// `unshare` of util-linux, which puts up a part of it.
+    Unshare,
+    Runc,
+    Crun,
+    Nspawn,
+    Firejail,
 }
 
 impl Launcher {
@@ -26,8 +32,27 @@ impl Launcher {
             Self::Floor => "floor",
             Self::Bwrap => "bwrap",
             Self::Jailrun => "jailrun",
+            Self::Unshare => "unshare",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+            Self::Nspawn => "nspawn",
+            Self::Firejail => "firejail",
         }
     }
+
+    /// The program's name, of those that are taken where they are there.
+    fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Floor | Self::Bwrap | Self::Jailrun => None,
+            Self::Unshare => Some("unshare"),
+            Self::Runc => Some("runc"),
+            Self::Crun => Some("crun"),
+            Self::Nspawn => Some("systemd-nspawn"),
+            Self::Firejail => Some("firejail"),
+        }
+    }
+
+    const PEERS: [Self; 5] = [Self::Unshare, Self::Runc, Self::Crun, Self::Nspawn, Self::Firejail];
 }
 
 /// A launcher and the command that makes it launch one certain jail.
@@ -40,6 +65,11 @@ impl Contender {
     /// Launches the jail and waits for its end, without anything to read from or to write to.
     pub(crate) fn launch(&mut self) -> Result<ExitStatus, Error> {
         self.command.status().map_err(|error| Error::Spawn { command: line(&self.command), error })
+    }
+
+    /// Starts the jail, which stays.
+    pub(crate) fn start(&mut self) -> Result<Child, Error> {
+        self.command.spawn().map_err(|error| Error::Spawn { command: line(&self.command), error })
     }
 
     /// Turns a failed launch into an error, with what the launcher says when it is started once
@@ -96,6 +126,12 @@ impl Programs {
                 versions += &format!("{:<8} {version}\n", launcher.name());
             }
         }
+        for launcher in Launcher::PEERS {
+            if let Some(path) = launcher.program().and_then(in_path) {
+                let version = first_line(Command::new(path).arg("--version"))?;
+                versions += &format!("{:<8} {version}\n", launcher.name());
+            }
+        }
         Ok(versions)
     }
 
@@ -117,6 +153,77 @@ impl Programs {
             }
         }
         Ok(())
+    }
+
+    /// The commands that launch a jail by the other programs that are there, and can: each is
+    /// tried once.
+    pub(crate) fn peers(&self, jail: &Jail, stage: &Stage) -> Result<Vec<Contender>, Error> {
+        let mut peers = Vec::new();
+        for launcher in Launcher::PEERS {
+            let Some(program) = launcher.program().and_then(in_path) else { continue };
+            let arguments = match launcher {
+                Launcher::Floor | Launcher::Bwrap | Launcher::Jailrun => continue,
+                Launcher::Unshare => jail.for_unshare(stage),
+                Launcher::Runc | Launcher::Crun => jail.for_oci(stage, launcher.name())?,
+                Launcher::Nspawn => jail.for_nspawn(stage),
+                Launcher::Firejail => jail.for_firejail(stage),
+            };
+            let mut peer = contender(launcher, &program, arguments);
+            // crun refuses hosts with both versions of control groups.
+            if peer.launch()?.success() {
+                peers.push(peer);
+            } else {
+                eprintln!("jailbench: {} does not run here, and is left out", launcher.name());
+            }
+        }
+        Ok(peers)
+    }
+
+    /// What starts a jail that stays, for its memory and for many at once.
+    pub(crate) fn stays(&self, jail: &Jail, stage: &Stage) -> Result<Vec<Contender>, Error> {
+        let mut contenders = self.contenders(jail, stage)?;
+        for Contender { launcher, command } in &mut contenders {
+            let program = command.get_program().to_owned();
+            let mut arguments: Vec<OsString> = command.get_args().map(Into::into).collect();
+            match launcher {
+                Launcher::Jailrun => {
+                    arguments
+                        .extend(["--set".into(), format!("process.command=[{PAUSE:?}]").into()]);
+                }
+                _ => {
+                    arguments.pop();
+                    arguments.push(PAUSE.into());
+                }
+            }
+            *command = Command::new(program);
+            command
+                .args(arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+        }
+        Ok(contenders)
+    }
+
+    /// What jailrun takes to say what it would do, and the same for a wrong unit.
+    pub(crate) fn readings(
+        &self,
+        jail: &Jail,
+        stage: &Stage,
+    ) -> Result<Vec<(&'static str, Contender)>, Error> {
+        let Some(jailrun) = &self.jailrun else { return Ok(Vec::new()) };
+        let mut arguments = jail.for_jailrun(stage)?;
+        let unit = arguments.pop().unwrap_or_default();
+        let reading = |words: &[&str]| {
+            let mut all: Vec<OsString> = words.iter().map(OsString::from).collect();
+            all.insert(1, unit.clone());
+            contender(Launcher::Jailrun, jailrun, all)
+        };
+        Ok(vec![
+            ("check", reading(&["check"])),
+            ("up --explain", reading(&["up", "--explain"])),
+            ("up --dry-run", reading(&["up", "--dry-run"])),
+        ])
     }
 
     /// The commands that launch a jail: by every launcher there is.

@@ -22,6 +22,8 @@ pub(crate) enum Error {
     Spawn { command: String, error: io::Error },
     /// A program has ended with something else than success.
     Launch { command: String, status: ExitStatus, stderr: Vec<u8> },
+    /// A jail's command did not start to run.
+    NotUp(&'static str),
     /// The figures could not be written to standard output.
     Output(io::Error),
     /// SIGINT or SIGTERM came in.
@@ -50,6 +52,7 @@ impl fmt::Display for Error {
                 let stderr = String::from_utf8_lossy(stderr);
                 write!(f, "`{command}` has failed: {status}; it says:\n{}", stderr.trim_end())
             }
+            Self::NotUp(launcher) => write!(f, "a jail of {launcher} does not come up"),
             Self::Interrupted => write!(f, "interrupted"),
         }
     }

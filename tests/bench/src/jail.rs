@@ -24,12 +24,54 @@ pub(crate) enum Limits {
     Three,
 }
 
-/// The paths that are masked or made read-only, by jailrun alone: the others know none.
-#[derive(Clone, Copy)]
-pub(crate) enum ProtectedPaths {
+/// What holds the command back besides namespaces and the lack of capabilities, by jailrun alone:
+/// the others are measured without any of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Confinement {
     None,
-    /// Those jailrun protects when the unit says nothing.
+    /// The system call filter.
+    Filter,
+    /// All that jailrun puts up when the unit says nothing: masked and read-only paths, the filter,
+    /// no new privileges, no core files.
     Default,
+    /// A user namespace with a range of ids of the jail's own.
+    IdMap,
+}
+
+impl Confinement {
+    pub(crate) const ALL: [Self; 4] = [Self::None, Self::Filter, Self::Default, Self::IdMap];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Filter => "filter",
+            Self::Default => "defaults",
+            Self::IdMap => "id map",
+        }
+    }
+
+    /// The most it may take beyond a launch without, in microseconds of the reference machine.
+    pub(crate) fn at_most(self) -> Option<f64> {
+        match self {
+            Self::None => None,
+            Self::Filter => Some(60.0),
+            Self::Default => Some(250.0),
+            Self::IdMap => Some(150.0),
+        }
+    }
+
+    /// The tables of the unit that ask for it.
+    fn tables(self) -> String {
+        const NONE: &str = "[security]\nmasked-paths = []\nread-only-paths = []\n";
+        const NO_FILTER: &str = "no-new-privileges = false\nseccomp = \"off\"\n\n";
+        const NO_CORE: &str = "[limits.rlimits]\ncore = \"infinity\"\n\n";
+        match self {
+            Self::None => format!("{NONE}{NO_FILTER}{NO_CORE}"),
+            Self::Filter => format!("{NONE}\n{NO_CORE}"),
+            Self::Default => String::new(),
+            Self::IdMap => format!("[idmap]\nmode = \"auto\"\n\n{NONE}{NO_FILTER}{NO_CORE}"),
+        }
+    }
 }
 
 /// Where the jail's root comes from, for jailrun alone.
@@ -58,7 +100,8 @@ impl Root {
         }
     }
 
-    /// The most it may take beyond a launch from a directory, in microseconds.
+    /// The most it may take beyond a launch from a directory, in microseconds of the reference
+    /// machine.
     pub(crate) fn at_most(self) -> Option<f64> {
         match self {
             Self::Directory => None,
@@ -76,10 +119,12 @@ pub(crate) struct Jail {
     pub(crate) name: &'static str,
     pub(crate) network: Network,
     pub(crate) limits: Limits,
-    pub(crate) protected_paths: ProtectedPaths,
+    pub(crate) confinement: Confinement,
     /// How many files are bound, read-only, one by one.
     pub(crate) binds: usize,
     pub(crate) root: Root,
+    /// Which of many jails alike it is.
+    pub(crate) number: usize,
 }
 
 impl Jail {
@@ -129,9 +174,92 @@ impl Jail {
         arguments
     }
 
+    /// The arguments of `unshare`, which mounts nothing but /proc.
+    pub(crate) fn for_unshare(&self, stage: &Stage) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"]
+                .map(OsString::from)
+                .into();
+        if let Network::Own = self.network {
+            arguments.push("--net".into());
+        }
+        arguments.extend(["--root".into(), stage.root().into(), "--mount-proc".into()]);
+        arguments.push(PAYLOAD.into());
+        arguments
+    }
+
+    /// The arguments of runc and crun; writes the bundle they name.
+    pub(crate) fn for_oci(&self, stage: &Stage, name: &str) -> Result<Vec<OsString>, Error> {
+        let bundle = stage.write_bundle(name, &self.bundle(stage, name))?;
+        Ok(vec!["run".into(), "--bundle".into(), bundle.into(), format!("jailbench-{name}").into()])
+    }
+
+    /// An OCI configuration.
+    fn bundle(&self, stage: &Stage, name: &str) -> String {
+        let mut namespaces = vec!["pid", "ipc", "uts", "mount", "cgroup"];
+        if let Network::Own = self.network {
+            namespaces.push("network");
+        }
+        let namespaces: Vec<_> =
+            namespaces.into_iter().map(|name| serde_json::json!({ "type": name })).collect();
+        let none: [&str; 0] = [];
+        serde_json::json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false,
+                "user": { "uid": 0, "gid": 0 },
+                "args": [PAYLOAD],
+                "env": ["PATH=/"],
+                "cwd": "/",
+                "capabilities": {
+                    "bounding": none, "effective": none, "permitted": none, "inheritable": none,
+                },
+                "noNewPrivileges": true,
+            },
+            "root": { "path": stage.root() },
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                {
+                    "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                    "options": ["nosuid", "mode=755"],
+                },
+                { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs" },
+            ],
+            "linux": { "namespaces": namespaces, "cgroupsPath": format!("/jailbench-{name}") },
+        })
+        .to_string()
+    }
+
+    /// The arguments of systemd-nspawn, for a host without systemd too.
+    pub(crate) fn for_nspawn(&self, stage: &Stage) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["--register=no", "--keep-unit", "--settings=no", "--quiet", "--pipe"]
+                .map(OsString::from)
+                .into();
+        if let Network::Own = self.network {
+            arguments.push("--private-network".into());
+        }
+        arguments.extend(["--directory".into(), stage.root().into(), PAYLOAD.into()]);
+        arguments
+    }
+
+    /// The arguments of firejail, which takes the host's tree for its root.
+    pub(crate) fn for_firejail(&self, stage: &Stage) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["--quiet", "--noprofile", "--caps.drop=all"].map(OsString::from).into();
+        if let Network::Own = self.network {
+            arguments.push("--net=none".into());
+        }
+        arguments.push(stage.root().join(PAYLOAD.trim_start_matches('/')).into());
+        arguments
+    }
+
     /// The arguments jailrun takes; writes the unit they name.
     pub(crate) fn for_jailrun(&self, stage: &Stage) -> Result<Vec<OsString>, Error> {
-        let unit = stage.write_unit(&format!("{}-{}", self.name, self.binds), &self.unit(stage))?;
+        let unit = stage.write_unit(
+            &format!("{}-{}-{}", self.name.replace(' ', "-"), self.binds, self.number),
+            &self.unit(stage),
+        )?;
         Ok(vec!["up".into(), "--quiet".into(), unit.into()])
     }
 
@@ -155,10 +283,7 @@ impl Jail {
             Limits::Default => "",
             Limits::Three => "[limits]\nmemory = \"256M\"\ncpu = 1.0\npids = 64\n\n",
         };
-        let security = match self.protected_paths {
-            ProtectedPaths::None => "[security]\nmasked-paths = []\nread-only-paths = []\n\n",
-            ProtectedPaths::Default => "",
-        };
+        let security = self.confinement.tables();
         let mut unit = format!(
             "[root]\n{root}\napi-filesystems = [\"/proc\", \"/dev\", \"/tmp\"]\n\n\
              [network]\nmode = \"{network}\"\n\n\

@@ -21,6 +21,7 @@
 
 mod cases;
 mod contender;
+mod crowds;
 mod error;
 mod interrupt;
 mod jail;
@@ -67,6 +68,9 @@ fn measure(options: &Options) -> Result<(), Error> {
     report::print(programs.versions()?)?;
 
     let stage = Stage::build(programs.payload())?;
+    if options.peers {
+        return cases::measure_peers(&programs, &stage, options.runs);
+    }
     let targets = cases::measure_all(&programs, &stage, options.runs)?;
     report::print(report::Targets(&targets))
 }

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 /// `--without-jailrun` is left out: it measures floor and bubblewrap alone, for work on the
 /// benchmark itself.
 pub(crate) const HELP: &str = "\
-usage: jailbench --jailrun PATH [--runs N] [--bwrap PATH]
+usage: jailbench --jailrun PATH [--runs N] [--bwrap PATH] [--peers]
 
 Times launches by jailrun, by bubblewrap and by the system calls alone, in turns.
 
   --jailrun PATH  the jailrun to measure
   --runs N        launches of each contender per case (default 300; fewer where 1,000 binds are made)
   --bwrap PATH    the bubblewrap to compare with (default: the one in PATH)
+  --peers         measure nothing but the other programs of this kind that are there
   --help          print this text
 ";
 
@@ -25,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) jailrun: Option<PathBuf>,
     pub(crate) bwrap: Option<PathBuf>,
     pub(crate) runs: usize,
+    /// Whether the table of peers is the only one.
+    pub(crate) peers: bool,
 }
 
 /// What the arguments ask for.
@@ -63,7 +66,7 @@ impl fmt::Display for UsageError {
 pub(crate) fn parse(
     mut arguments: impl Iterator<Item = OsString>,
 ) -> Result<Invocation, UsageError> {
-    let mut options = Options { jailrun: None, bwrap: None, runs: 300 };
+    let mut options = Options { jailrun: None, bwrap: None, runs: 300, peers: false };
     let mut without_jailrun = false;
     while let Some(argument) = arguments.next() {
         let mut value = |option| arguments.next().ok_or(UsageError::NoValue(option));
@@ -71,6 +74,7 @@ pub(crate) fn parse(
             Some("--help" | "-h") => return Ok(Invocation::Help),
             Some("--jailrun") => options.jailrun = Some(value("--jailrun")?.into()),
             Some("--bwrap") => options.bwrap = Some(value("--bwrap")?.into()),
+            Some("--peers") => options.peers = true,
             Some("--without-jailrun") => without_jailrun = true,
             Some("--runs") => {
                 let value = value("--runs")?;

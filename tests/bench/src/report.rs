@@ -56,22 +56,108 @@ pub(crate) fn ratio(figures: &[Figures], of: Launcher, to: Launcher) -> Option<f
     Some(median(of)?.div_duration_f64(median(to)?))
 }
 
-/// What roots cost beyond a directory.
-pub(crate) struct RootTable<'a> {
+/// What jails cost beyond the first of them.
+pub(crate) struct Beyond<'a> {
+    pub(crate) title: &'a str,
     pub(crate) runs: usize,
-    /// A launch from a directory, in microseconds.
-    pub(crate) directory: f64,
-    /// Names, and microseconds beyond that.
+    /// A launch by the floor program, in microseconds.
+    pub(crate) floor: f64,
+    /// A launch of the first jail, in microseconds.
+    pub(crate) first: f64,
+    pub(crate) rows: &'a [Row],
+}
+
+/// One of them.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// Microseconds beyond the first.
+    pub(crate) more: f64,
+    /// The most it may be, by the floor.
+    pub(crate) at_most: Option<f64>,
+}
+
+impl fmt::Display for Beyond<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { title, runs, floor, first, rows } = self;
+        writeln!(f, "\nµs of a launch beyond the first, {title} ({runs} runs, floor {floor:.0})")?;
+        writeln!(
+            f,
+            "  {:<12}{:>10}{:>12}{:>10}{:>10}",
+            "jail", "µs more", "/ the first", "/ floor", "at most"
+        )?;
+        for Row { name, more, at_most } in *rows {
+            write!(
+                f,
+                "  {name:<12}{more:>10.0}{:>12.2}{:>10.2}",
+                1.0 + more / first,
+                more / floor
+            )?;
+            match at_most {
+                Some(at_most) => writeln!(f, "{at_most:>10.2}")?,
+                None => writeln!(f, "{:>10}", "-")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What it takes to read a unit.
+pub(crate) struct Readings<'a> {
+    pub(crate) runs: usize,
     pub(crate) rows: &'a [(&'static str, f64)],
 }
 
-impl fmt::Display for RootTable<'_> {
+impl fmt::Display for Readings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { runs, directory, rows } = self;
-        writeln!(f, "\nµs of a launch beyond one from a directory, by the root ({runs} runs)")?;
-        writeln!(f, "  {:<12}{:>10}{:>22}", "root", "µs more", "of a directory's time")?;
-        for (name, more) in *rows {
-            writeln!(f, "  {name:<12}{more:>10.0}{:>22.2}", 1.0 + more / directory)?;
+        let Self { runs, rows } = self;
+        writeln!(f, "\nreadings: what jailrun takes to say what a unit means ({runs} runs)")?;
+        for (name, time) in *rows {
+            writeln!(f, "  {name:<16}{time:>8.0} µs")?;
+        }
+        Ok(())
+    }
+}
+
+/// What many jails at once take, and what one of them holds.
+pub(crate) struct Crowd<'a> {
+    pub(crate) jails: usize,
+    /// Who, the first launch, the last tenth of them and all, in microseconds.
+    pub(crate) rows: &'a [(Launcher, f64, f64, f64)],
+}
+
+impl fmt::Display for Crowd<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { jails, rows } = self;
+        writeln!(f, "\ncrowd: {jails} jails at once, started one after another")?;
+        writeln!(
+            f,
+            "  {:<10}{:>16}{:>16}{:>16}",
+            "contender", "first µs each", "last µs each", "all ms"
+        )?;
+        for (launcher, first, last, all) in *rows {
+            writeln!(f, "  {:<10}{first:>16.0}{last:>16.0}{:>16.1}", launcher.name(), all / 1e3)?;
+        }
+        Ok(())
+    }
+}
+
+/// The memory of an idle jail.
+pub(crate) struct Memory<'a> {
+    /// Who, how many processes besides the command, their private dirty memory and their share
+    /// of what is shared (Pss), in KiB.
+    pub(crate) rows: &'a [(Launcher, usize, u64, u64)],
+}
+
+impl fmt::Display for Memory<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nmemory of an idle jail, without its command")?;
+        writeln!(
+            f,
+            "  {:<10}{:>12}{:>20}{:>12}",
+            "contender", "processes", "private dirty KiB", "Pss KiB"
+        )?;
+        for (launcher, processes, dirty, pss) in self.rows {
+            writeln!(f, "  {:<10}{processes:>12}{dirty:>20}{pss:>12}", launcher.name())?;
         }
         Ok(())
     }

@@ -12,12 +12,15 @@ use crate::error::Error;
 /// The payload's path inside the jail.
 pub(crate) const PAYLOAD: &str = "/nothing";
 
+/// A program inside the jail that waits for its end.
+pub(crate) const PAUSE: &str = "/pause";
+
 /// The most binds a case makes, and how many mount points the root has for them.
 pub(crate) const MOST_BINDS: usize = 1000;
 
-/// The directories of the jail's root: the mount points of the API file systems, and where the
-/// binds go.
-const DIRECTORIES: [&str; 6] = ["proc", "sys", "dev", "tmp", "run", "binds"];
+/// The directories of the jail's root: the mount points of the API file systems, one without which
+/// systemd-nspawn takes it for no root, and where the binds go.
+const DIRECTORIES: [&str; 7] = ["proc", "sys", "dev", "tmp", "run", "usr", "binds"];
 
 /// The temporary directory, removed with everything in it when dropped.
 pub(crate) struct Stage {
@@ -42,8 +45,12 @@ impl Stage {
         for path in DIRECTORIES.map(|name| root.join(name)).into_iter().chain([stage.sources()]) {
             fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
         }
-        let copy = root.join(PAYLOAD.trim_start_matches('/'));
-        fs::copy(payload, &copy).map_err(Error::file("create", &copy))?;
+        for (program, path) in
+            [(payload.to_owned(), PAYLOAD), (payload.with_file_name("pause"), PAUSE)]
+        {
+            let copy = root.join(path.trim_start_matches('/'));
+            fs::copy(program, &copy).map_err(Error::file("create", &copy))?;
+        }
         for number in 0..MOST_BINDS {
             for path in [stage.source(number), root.join(format!("binds/{number}"))] {
                 fs::write(&path, "").map_err(Error::file("create", &path))?;
@@ -82,6 +89,15 @@ impl Stage {
     /// One of the files to bind, by its path on the host.
     pub(crate) fn source(&self, number: usize) -> PathBuf {
         self.sources().join(number.to_string())
+    }
+
+    /// Writes an OCI bundle and gives its directory.
+    pub(crate) fn write_bundle(&self, name: &str, config: &str) -> Result<PathBuf, Error> {
+        let directory = self.directory.join(name);
+        fs::create_dir_all(&directory).map_err(Error::file("create", &directory))?;
+        let path = directory.join("config.json");
+        fs::write(&path, config).map_err(Error::file("write", &path))?;
+        Ok(directory)
     }
 
     /// Writes a unit file and gives its path.

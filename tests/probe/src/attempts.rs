@@ -249,3 +249,25 @@ pub fn tiocsti_high(arguments: Arguments) -> Outcome {
     let typed = sys::type_into_terminal(b'#', HIGH_HALF_JUNK);
     print("tiocsti-high", typed)
 }
+
+/// The numbers are those of this architecture; arguments are 64 bits each.
+pub fn syscall(mut arguments: Arguments) -> Outcome {
+    let number = arguments.parsed("NUMBER")?;
+    let mut values = [0_u64; 6];
+    for value in &mut values {
+        let Some(word) = arguments.next() else { break };
+        let text = word.to_string_lossy();
+        let parsed = match text.strip_prefix("0x") {
+            Some(digits) => u64::from_str_radix(digits, 16).ok(),
+            None => text.parse().ok(),
+        };
+        *value = parsed.ok_or_else(|| Failure::Usage(format!("{word:?} is not a number")))?;
+    }
+    arguments.end()?;
+    print("syscall", sys::call(number, values))
+}
+
+pub fn int80(arguments: Arguments) -> Outcome {
+    let number = arguments.only("NUMBER")?;
+    print("int80", sys::call32(number))
+}

@@ -94,6 +94,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("session-keyring", "", "the number of the session keyring", attempts::session_keyring),
     subcommand("sysctl-write", "", "open kernel.core_pattern for writing, without writing", attempts::sysctl_write),
     subcommand("tiocsti", "", "type one `#` into the terminal on standard input", attempts::tiocsti),
+    subcommand("syscall", "NUMBER [ARGUMENT...]", "make a system call by its number", attempts::syscall),
+    subcommand("int80", "NUMBER", "make a system call without arguments by the 32-bit entry", attempts::int80),
     subcommand("tiocsti-high", "", "the same, with junk in the upper half of the request", attempts::tiocsti_high),
 ];
 

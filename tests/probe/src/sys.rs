@@ -224,6 +224,39 @@ pub fn type_into_terminal(byte: u8, junk: c_ulong) -> io::Result<()> {
     Ok(())
 }
 
+/// Any system call. What it does to this process is the caller's affair: the
+/// attempts that tests make are of calls that fail, or return a descriptor.
+pub fn call(number: c_long, it: [u64; 6]) -> io::Result<()> {
+    // SAFETY: the arguments are the test's; none that it passes is an address.
+    check(unsafe { libc::syscall(number, it[0], it[1], it[2], it[3], it[4], it[5]) })?;
+    Ok(())
+}
+
+/// A system call by `int 0x80`, whose numbers are those of 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+pub fn call32(number: u32) -> io::Result<()> {
+    let result: i32;
+    // SAFETY: the entry changes rax alone, and r8 to r11 on old kernels; the
+    // calls that tests make have no arguments.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("eax") number => result,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    match result {
+        ..0 => Err(io::Error::from_raw_os_error(-result)),
+        _ => Ok(()),
+    }
+}
+
+/// There is no such entry.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn call32(_: u32) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
 // Processes and signals
 
 /// The child's number in the parent, nothing in the child.
