@@ -261,8 +261,11 @@ pub(super) fn claim(path: &Path, name: &str) -> Applied<File> {
         if !is_still(&file, path)? {
             continue;
         }
-        file.set_len(0)?;
-        file.write_all(name.as_bytes())?;
+        if let Err(error) = file.set_len(0).and_then(|()| file.write_all(name.as_bytes())) {
+            // The lock is held, and nothing has the range yet.
+            remove_journal(path)?;
+            return Err(error.into());
+        }
         return Ok(file);
     }
 }

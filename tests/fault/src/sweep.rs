@@ -112,7 +112,7 @@ pub(crate) fn unit(
             lines.extend(unit.made(world));
         }
         // An image that has been stored stays; what is half stored does not.
-        lines.extend(unit.half_stored());
+        lines.extend(unit.half_stored(world));
         unit.reset(world);
         if !told {
             lines.extend(world.differences(&before));

@@ -123,10 +123,17 @@ impl Unit {
         fs::remove_dir_all("/var/lib/jailrun").ok();
     }
 
-    /// What an import that has failed has left half done.
-    pub(crate) fn half_stored(&self) -> Vec<String> {
-        let entries = fs::read_dir("/var/lib/jailrun/tmp").into_iter().flatten().flatten();
-        entries.map(|entry| format!("left: {} in the store", entry.path().display())).collect()
+    /// What an import that has failed has left half done, and `image gc` does
+    /// not take back.
+    pub(crate) fn half_stored(&self, world: &World) -> Vec<String> {
+        let temporary = || fs::read_dir("/var/lib/jailrun/tmp").into_iter().flatten().flatten();
+        if temporary().next().is_some() {
+            let collected = Command::new(&world.jailrun).args(["image", "gc", "--quiet"]).status();
+            if !collected.is_ok_and(|status| status.success()) {
+                return vec!["`jailrun image gc` fails".to_owned()];
+            }
+        }
+        temporary().map(|entry| format!("left: {}", entry.path().display())).collect()
     }
 
     /// What it has made and not taken back.
