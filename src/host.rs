@@ -400,7 +400,7 @@ impl Host for Machine {
     }
 
     fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
-        closure::resolve(request, &self.questions)
+        closure::resolve_asking(request, &self.questions)
     }
 
     fn stored(&self, source: &Source) -> Result<Option<StoredImage>, String> {

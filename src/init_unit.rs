@@ -192,8 +192,7 @@ impl Draft {
             files: &files,
             with: &with,
         };
-        let questions = std::rc::Rc::default();
-        closure::resolve(&request, &questions)
+        closure::resolve(&request)
     }
 
     fn add_file(&mut self, path: &str, why: &str) {

@@ -345,9 +345,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Finds all that a request needs; every problem at once. What the kernel does
-/// not answer is kept in `questions`.
-pub fn resolve(request: &Request<'_>, questions: &Rc<Questions>) -> Result<Closure, Vec<Problem>> {
+/// Finds all that a request needs; every problem at once.
+pub fn resolve(request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
+    resolve_asking(request, &Rc::default())
+}
+
+/// The same; what the kernel does not answer is kept in `questions`.
+pub fn resolve_asking(
+    request: &Request<'_>,
+    questions: &Rc<Questions>,
+) -> Result<Closure, Vec<Problem>> {
     let mut resolver = Resolver::new(request.root)?;
     resolver.search.tree.questions = questions.clone();
     resolver.resolve(request)

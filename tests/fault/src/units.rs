@@ -84,6 +84,10 @@ lifecycle.timeout = "10m"
         "mapped",
         "root.path = \"{root}\"\nroot.ephemeral = true\nidmap.mode = \"auto\"\nmounts = [{ target = \"/data\", bind = \"{dir}/data\", idmap = true }]",
     ),
+    plain(
+        "owned",
+        "root.path = \"{dir}/owned\"\nidmap.mode = \"auto\"\nidmap.ownership = \"chown\"",
+    ),
     plain("closure", "root.binaries = [\"/bin/true\"]\nprocess.command = [\"/bin/true\"]"),
     plain("archive", "root.tar = \"{dir}/root.tar\""),
     plain("block", "root.image = \"{dir}/root.squashfs\""),
@@ -156,6 +160,10 @@ pub(crate) fn write(world: &World) -> io::Result<()> {
         "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/:/bin/sh\n",
     )?;
     fs::write(root.join("etc/shadow"), "")?;
+    for name in ["proc", "sys", "dev", "tmp", "run", "bin"] {
+        fs::create_dir_all(scratch.join("owned").join(name))?;
+    }
+    fs::copy("/bin/busybox", scratch.join("owned/bin/busybox"))?;
     fs::write(root.join("etc/group"), "root:x:0:\nstaff:x:50:alice\n")?;
     let lower = scratch.join("lower");
     for name in ["lower", "a:b", "data", "up", "work", "up2", "work2"] {

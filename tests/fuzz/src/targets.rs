@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use jailrun::closure::{self, Request};
 use jailrun::image::layer::Limits;
@@ -139,7 +138,7 @@ fn closure_of(root: &Path) {
         files: &[],
         with: &[],
     };
-    closure::resolve(&request, &Rc::default()).ok();
+    closure::resolve(&request).ok();
 }
 
 fn tree() -> tempfile::TempDir {
