@@ -41,7 +41,10 @@ fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
         _ => false,
     };
     let is_heap = |name: &str| matches!(name, "mmap" | "munmap" | "mprotect" | "mremap" | "brk");
-    let after = calls[at + 1..].iter().filter(of_process).find(|call| !is_heap(call.name()));
+    let after = calls[at + 1..]
+        .iter()
+        .filter(of_process)
+        .find(|call| !is_heap(call.name()) && call.name() != "lseek");
     let reads_same = after
         .is_some_and(|after| after.name() == "read" && after.arguments[0] == call.arguments[0]);
     Some(match (call.name(), errno) {
