@@ -52,4 +52,6 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0009", "a filter for system calls under which few programs start"),
     ("W0011", "a part of Landlock that this kernel lacks and the unit does without"),
     ("W0010", "devices of a bound directory that stay closed"),
+    ("W0013", "a file or device that no user of the jail can open"),
+    ("W0014", "a capability that undoes mounts which were made for the jail from outside"),
 ];

@@ -45,6 +45,9 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
                 "another jail has this range".to_owned()
             })
         }
+        Step::ShiftOwners { root, .. } => {
+            needs(host.may_write(root), || format!("{} cannot be written", root.display()))
+        }
         Step::BecomeRoot | Step::AttachTree { .. } => Works,
         Step::MakeHostNode { root, .. } | Step::MakeHostLink { root, .. } => {
             needs(host.may_write(root), || format!("{} cannot be written", root.display()))

@@ -146,6 +146,7 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
         Step::Enter { namespaces, map, trees: _, cgroup, time } => {
             enter(namespaces, map.as_ref(), cgroup.as_deref(), *time)
         }
+        Step::ShiftOwners { root, uid, gid } => Run(shift_owners(root, uid, gid)),
         Step::BecomeRoot => Prefix(
             ["setpriv", "--reuid=0", "--regid=0", "--clear-groups"].map(str::to_owned).to_vec(),
         ),
@@ -502,6 +503,35 @@ fn enter(
     }
 }
 
+/// New owners for what is still another's, with the permission bits as they were.
+fn shift_owners(root: &Path, uid: &[IdRange], gid: &[IdRange]) -> Vec<String> {
+    let translate = |name: &str, ranges: &[IdRange]| -> String {
+        let tests: Vec<_> = ranges
+            .iter()
+            .map(|range| {
+                format!(
+                    "if [ ${name} -ge {} ] && [ ${name} -le {} ]; then {name}=$(({name} - {} + {})); ",
+                    range.inside,
+                    range.inside + (range.count - 1),
+                    range.inside,
+                    range.outside
+                )
+            })
+            .collect();
+        format!("{}fi", tests.join("el"))
+    };
+    vec![
+        format!("find {} -xdev -exec sh -c 'for file do", quote_path(root)),
+        "  uid=$(stat -c %u \"$file\") gid=$(stat -c %g \"$file\") mode=$(stat -c %a \"$file\")"
+            .to_owned(),
+        format!("  {}", translate("uid", uid)),
+        format!("  {}", translate("gid", gid)),
+        "  chown -h \"$uid:$gid\" \"$file\"".to_owned(),
+        "  [ -h \"$file\" ] || chmod \"$mode\" \"$file\"".to_owned(),
+        "done' sh {} +".to_owned(),
+    ]
+}
+
 /// Maps the ids of the shell's own process when it has a user namespace.
 fn write_maps(map: &IdMaps) -> String {
     let write = |file: &str, helper: &str, ranges: &[IdRange]| match map.writer {
@@ -523,7 +553,7 @@ fn write_maps(map: &IdMaps) -> String {
     let uid = write("uid_map", "newuidmap", &map.uid);
     let gid = write("gid_map", "newgidmap", &map.gid);
     format!(
-        "(while [ \"$(readlink /proc/$$/ns/user)\" = \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.01; done\n{uid}\n{gid}) & exec \"$@\""
+        "(while [ \"$(readlink /proc/$$/ns/user)\" = \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.01; done\n{uid} && {gid} || kill -KILL $$) & exec \"$@\""
     )
 }
 

@@ -26,6 +26,7 @@ pub mod image;
 pub mod init_unit;
 pub mod mountinfo;
 pub mod names;
+pub mod owners;
 pub mod plan;
 pub mod run;
 pub mod seccomp;

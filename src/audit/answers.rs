@@ -85,7 +85,10 @@ fn home(facts: &Facts, host: &impl Host) -> (Verdict, String) {
     if let Some((at, _)) = findings::reads_home(facts, host) {
         return (Yes, format!("it is at {}", at.display()));
     }
-    if facts.seen(&home).is_some() {
+    if let Some((at, _)) = facts.seen(&home) {
+        if !facts.leaves(&at, super::facts::READ_FILE) {
+            return (No, "Landlock keeps it out".to_owned());
+        }
         let uid = facts.outside();
         return (No, format!("its permissions keep uid {uid} out"));
     }

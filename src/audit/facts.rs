@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::plan::Plan;
+use crate::plan::step::{DeviceNumber, Landlock};
 use crate::plan::step::{
     HostTree, IdMaps, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, Spot, Step,
     TreeSource,
@@ -122,6 +123,12 @@ pub struct Facts {
     pub new_session: bool,
     /// Whether the caller's keyring is left behind.
     pub new_keyring: bool,
+    /// Device nodes of the host besides the usual ones.
+    pub devices: Vec<(PathBuf, DeviceNumber, Origin)>,
+    /// Whether every other device is refused.
+    pub refuses_devices: bool,
+    /// What Landlock leaves.
+    pub landlock: Option<Landlock>,
     /// The filter for system calls.
     pub filter: Option<(Filter, Origin)>,
     /// Names in its environment.
@@ -131,7 +138,24 @@ pub struct Facts {
 /// The user that stands for those without a number.
 const NOBODY: u32 = 65_534;
 
+/// `LANDLOCK_ACCESS_FS_WRITE_FILE`.
+pub const WRITE_FILE: u64 = 1 << 1;
+/// `LANDLOCK_ACCESS_FS_READ_FILE`.
+pub const READ_FILE: u64 = 1 << 2;
+/// `LANDLOCK_ACCESS_NET_CONNECT_TCP`.
+const CONNECT_TCP: u64 = 1 << 1;
+/// `LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET`.
+const ABSTRACT_SOCKETS: u64 = 1;
+
 impl Facts {
+    /// Whether Landlock keeps it from the host's TCP ports, but for some, and
+    /// from its abstract sockets.
+    pub fn confines_network(&self) -> bool {
+        self.landlock.as_ref().is_some_and(|landlock| {
+            landlock.ports & CONNECT_TCP != 0 && landlock.scope & ABSTRACT_SOCKETS != 0
+        })
+    }
+
     /// Reads the plan.
     pub fn of(plan: &Plan) -> Self {
         let mut facts = Self {
@@ -162,6 +186,9 @@ impl Facts {
             propagation: None,
             new_session: false,
             new_keyring: false,
+            devices: Vec::new(),
+            refuses_devices: false,
+            landlock: None,
             filter: None,
             environment: Vec::new(),
         };
@@ -189,10 +216,10 @@ impl Facts {
             | Step::EnableControllers { .. }
             | Step::MoveSupervisor { .. }
             | Step::KillOnOom { .. }
-            | Step::LimitDevices { .. }
             | Step::JoinCgroup { .. }
             | Step::ClearGroups
             | Step::BecomeRoot
+            | Step::ShiftOwners { .. }
             | Step::ClaimIds { .. } => {}
             Step::AttachLoop { file, .. } => self.images.push((file.clone(), origin)),
             Step::SetLimit { file, value, .. } => self.limit(file, value),
@@ -294,10 +321,12 @@ impl Facts {
                 self.place(target.clone(), content, *flags, origin);
                 self.spread(*propagation);
             }
-            Step::BindDevice { source, target, .. } => {
-                let content = Content::Host { source: source.clone(), recursive: false };
-                self.place(target.clone(), content, crate::plan::devices::NODE_FLAGS, origin);
+            Step::BindDevice { source, target, number } => {
+                self.devices.push((source.clone(), *number, origin));
+                let flags = crate::plan::devices::NODE_FLAGS;
+                self.place(target.clone(), Content::Own, flags, origin);
             }
+            Step::LimitDevices { .. } => self.refuses_devices = true,
             // null, zero and the like: everybody's.
             Step::BindDevices { .. } => {}
             Step::MakeNode { .. } | Step::MakeLink { .. } => {}
@@ -338,8 +367,7 @@ impl Facts {
             }
             Step::SetCapabilities { permitted, ambient: _ } => self.permitted = *permitted,
             Step::ChangeDirectory { .. } => {}
-            // It only takes away from what is found here.
-            Step::Landlock(_) => {}
+            Step::Landlock(landlock) => self.landlock = Some(landlock.clone()),
             Step::NoNewPrivileges => self.no_new_privileges = true,
             Step::LoadSeccomp { filter, .. } => self.filter = Some((filter.clone(), origin)),
             Step::CloseFds { keep } => {
@@ -409,6 +437,15 @@ impl Facts {
     /// what was there.
     pub fn holder(&self, path: &Path) -> Option<&Place> {
         self.places.iter().rev().find(|place| path.starts_with(&place.target))
+    }
+
+    /// Whether Landlock leaves that right on the path, or on something below it.
+    pub fn leaves(&self, path: &Path, right: u64) -> bool {
+        let Some(landlock) = &self.landlock else { return true };
+        landlock.paths & right == 0
+            || landlock.below.iter().any(|(below, rights)| {
+                rights & right != 0 && (path.starts_with(below) || below.starts_with(path))
+            })
     }
 
     /// Where in the jail a path of the host is seen.

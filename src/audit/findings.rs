@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{Content, Facts, Place};
+use super::facts::{Content, Facts, Place, READ_FILE, WRITE_FILE};
 use super::weights::{self, Weight};
 use crate::host::Host;
 use crate::names;
 use crate::plan::mounts::{ENGINE_SOCKETS, MASKED, PROTECTED};
 use crate::plan::step::{Namespace, Origin, Propagation};
+use crate::seccomp::{Filter, Preset};
 
 /// One opening.
 #[derive(Debug)]
@@ -30,6 +31,9 @@ const SYSTEM: &[&str] = &[
     "/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/opt", "/root", "/sbin", "/usr", "/var",
 ];
 
+/// `CAP_MKNOD`.
+const MKNOD: usize = 27;
+
 /// Directories of programs, which everybody may read and most hosts share.
 const PROGRAMS: &[&str] = &["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"];
 
@@ -38,10 +42,12 @@ pub fn find(facts: &Facts, host: &impl Host) -> Vec<Finding> {
     let mut findings = Findings { facts, list: Vec::new() };
     findings.namespaces();
     findings.identity();
+    findings.calls();
     findings.root();
     for place in facts.places.iter() {
         findings.place(place);
     }
+    findings.devices();
     findings.home(host);
     findings.kernel(host);
     findings.limits();
@@ -73,14 +79,17 @@ pub fn reads_home(facts: &Facts, host: &impl Host) -> Option<(PathBuf, Origin)> 
         || found.uid == facts.outside()
         || found.mode & 0o005 == 0o005
         || (found.mode & 0o050 == 0o050 && facts.ids.2.contains(&found.gid));
-    readable.then_some((at, place.origin))
+    (readable && facts.leaves(&at, READ_FILE)).then_some((at, place.origin))
 }
 
 /// Directories of the host that the jail can change.
 pub fn writable(facts: &Facts) -> Vec<(&Path, &Place)> {
     let mut list = Vec::new();
     for place in &facts.places {
-        if place.flags.read_only || facts.protected.contains(&place.target) {
+        if place.flags.read_only
+            || facts.protected.contains(&place.target)
+            || !facts.leaves(&place.target, WRITE_FILE)
+        {
             continue;
         }
         let on_top = facts.holder(&place.target).is_some_and(|holder| std::ptr::eq(holder, place));
@@ -135,13 +144,17 @@ impl Findings<'_> {
             !facts.has(namespace) && !facts.joined.iter().any(|(joined, _)| *joined == namespace)
         };
         if shared(Namespace::Net) {
-            self.add(
-                &weights::HOST_NETWORK,
-                "reaches what the host reaches, its services on 127.0.0.1 included",
-                "network.mode",
-                "\"none\"",
-                None,
-            );
+            let (weight, what) = match facts.confines_network() {
+                true => (
+                    &weights::HOST_NETWORK_CONFINED,
+                    "reaches what the host reaches, TCP as far as Landlock lets it",
+                ),
+                false => (
+                    &weights::HOST_NETWORK,
+                    "reaches what the host reaches, its services on 127.0.0.1 included",
+                ),
+            };
+            self.add(weight, what, "network.mode", "\"none\"", None);
         }
         if shared(Namespace::Pid) {
             let (weight, what) = match facts.outside() {
@@ -215,7 +228,11 @@ impl Findings<'_> {
                 if caps & (1 << number) == 0 {
                     continue;
                 }
-                let weight = weights::of_capability(number);
+                let weight = match (number, facts.refuses_devices) {
+                    // The nodes can be made and not opened.
+                    (MKNOD, true) => &weights::SOME_CAPABILITY,
+                    _ => weights::of_capability(number),
+                };
                 let known =
                     names::DANGEROUS_CAPABILITIES.iter().find(|(known, _)| *known == number);
                 match known {
@@ -265,6 +282,43 @@ impl Findings<'_> {
             let what = format!("opens what the host's groups {} may", groups.join(" "));
             let by = facts.ids_origin;
             self.add(&weights::FOREIGN_GROUP, what, "process.supplementary-groups", "[]", by);
+        }
+    }
+
+    /// System calls that pass where the default filter, for the capabilities
+    /// that are kept, stops them.
+    fn calls(&mut self) {
+        let facts = self.facts;
+        let key = "security.seccomp";
+        let Some((filter, origin)) = &facts.filter else {
+            let what = "makes every system call that the kernel has";
+            self.add(&weights::ALL_SYSTEM_CALLS, what, key, "\"default\"", None);
+            return;
+        };
+        let default = Filter::preset(Preset::Default, facts.bounding);
+        if *filter == default {
+            return;
+        }
+        let (policy, default) = (filter.policy(), default.policy());
+        let wider: Vec<String> = policy
+            .named()
+            .zip(default.named())
+            .filter(|((_, here), (_, there))| {
+                (here.mildest().passes() && !there.mildest().passes())
+                    || (here.strictest().passes() && !there.strictest().passes())
+            })
+            .map(|((name, _), _)| name.to_owned())
+            .collect();
+        match wider.len() {
+            0 => {}
+            1..50 => {
+                let what = format!("makes the system calls {}", some_of(&wider));
+                self.add(&weights::MORE_SYSTEM_CALLS, what, key, "\"default\"", Some(*origin));
+            }
+            _ => {
+                let what = "makes nearly every system call that the kernel has";
+                self.add(&weights::ALL_SYSTEM_CALLS, what, key, "\"default\"", Some(*origin));
+            }
         }
     }
 
@@ -323,7 +377,11 @@ impl Findings<'_> {
         let is_host = matches!(place.content, Content::Host { .. }) || place.upper.is_some();
         if is_host && !is_root && !place.flags.nodev {
             let what = format!("opens device nodes in {}", place.target.display());
-            self.add(&weights::DEVICES, what, "mounts.nodev", "true", by);
+            let (weight, what) = match facts.refuses_devices {
+                true => (&weights::LISTED_DEVICES, what + ", as far as the controller lets it"),
+                false => (&weights::DEVICES, what),
+            };
+            self.add(weight, what, "mounts.nodev", "true", by);
         }
         if is_host && !is_root && !place.flags.nosuid {
             let what =
@@ -418,6 +476,27 @@ impl Findings<'_> {
                 let what = format!("reads {shown} of the host");
                 self.add(&weights::READABLE_DIRECTORY, what, "mounts.bind", "PATH of less", by);
             }
+        }
+    }
+
+    /// Nodes that the unit lists.
+    fn devices(&mut self) {
+        let facts = self.facts;
+        for (path, number, origin) in &facts.devices {
+            // /dev/mem, /dev/kmem and /dev/port are the machine.
+            let is_memory = !number.block && number.major == 1 && [1, 2, 4].contains(&number.minor);
+            let weight = match number.block || is_memory {
+                true => &weights::DEVICES,
+                false => &weights::LISTED_DEVICES,
+            };
+            let what = format!("uses the device {}", path.display());
+            self.list.push(Finding {
+                weight,
+                what,
+                key: "devices.path",
+                close: format!("no [[devices]] with path = \"{}\"", path.display()),
+                origin: Some(*origin),
+            });
         }
     }
 
@@ -538,6 +617,10 @@ impl Findings<'_> {
             let what = format!("writes without end to {}", path.display());
             let key = "process.stdout";
             self.add(&weights::OUTPUT_FILE, what, key, "\"inherit\"", Some(*origin));
+        }
+        if !facts.new_keyring {
+            let what = "searches and changes the caller's session keyring";
+            self.add(&weights::KEYRING, what, "security.keyring", "\"private\"", None);
         }
         if let Some((size, origin)) = facts.core
             && size != 0

@@ -59,6 +59,10 @@ weights! {
         "keys, tokens and histories are there to be read; getting them out takes a network or an output";
     HOST_NETWORK = "host-network", 0.2,
         "services on 127.0.0.1 and abstract sockets trust who reaches them, and what is read can be sent away";
+    HOST_NETWORK_CONFINED = "host-network-confined", 0.08,
+        "UDP and what a listed port leads to remain";
+    LISTED_DEVICES = "listed-devices", 0.04,
+        "each driver is further code of the kernel, and hardware that is shared";
     NEW_PRIVILEGES = "new-privileges", 0.15,
         "one set-user-id program with a hole is enough, and few roots have none";
     CHROOT = "chroot", 0.15,
@@ -77,6 +81,10 @@ weights! {
         "addresses, keys and timings that exploits begin with";
     NO_MEMORY_LIMIT = "no-memory-limit", 0.06,
         "the kernel ends processes of the host to make room";
+    MORE_SYSTEM_CALLS = "more-system-calls", 0.05,
+        "the default leaves out what few programs need and many exploits use";
+    KEYRING = "keyring", 0.06,
+        "tickets and keys of disks are there for whoever shares the session";
     SOME_CAPABILITY = "some-capability", 0.05,
         "each capability opens code of the kernel that others cannot call";
     WRITABLE_DIRECTORY = "writable-directory", 0.05,

@@ -68,6 +68,13 @@ pub fn describe(step: &Step) -> String {
         Step::ClaimIds { path, .. } => {
             format!("take the lock {} on the jail's range of ids", path.display())
         }
+        Step::ShiftOwners { root, uid, .. } => {
+            let outside = uid.first().map_or(0, |range| range.outside);
+            format!(
+                "give {} and all in it to the jail's users on disk, root being {outside}; once",
+                root.display()
+            )
+        }
         Step::BecomeRoot => "become the jail's own root, without further groups".to_owned(),
         Step::AttachTree { tree, on, flags } => {
             format!("attach the opened tree {} to {}{}", tree + 1, spot_text(on), flag_text(*flags))

@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::step::{HostTree, IdMaps, MapWriter, Step, TreeSource};
+use super::root::Tree;
+use super::step::{HostTree, IdMaps, MapWriter, Planned, Step, TreeSource};
 use super::{Planner, origin};
 use crate::diagnostic::Diagnostic;
 use crate::host::Host;
@@ -337,6 +338,74 @@ impl<H: Host> Planner<'_, H> {
             );
         }
         shift
+    }
+
+    /// Plans new owners for the root directory, after what is made in it.
+    pub(super) fn shift_owners(&mut self, tree: Option<&Tree>) {
+        let (Shift::Chown, Some(maps), Some(map)) = (self.shift, &self.maps, &self.unit.idmap)
+        else {
+            return;
+        };
+        let root = match tree {
+            Some(Tree::Bound(root)) => root.clone(),
+            Some(Tree::Stack(stack)) => match stack.lower.first() {
+                Some(root) => root.clone(),
+                None => return,
+            },
+            _ => return,
+        };
+        // An id that is both would be translated twice.
+        let meets = |ranges: &[IdRange]| {
+            ranges.iter().any(|range| {
+                let ends = [range.outside, range.outside + (range.count - 1)];
+                let is_inside = |id: u32| ranges.iter().any(|other| other.outside_of(id).is_some());
+                let is_outside =
+                    |other: &IdRange| other.inside >= ends[0] && other.inside <= ends[1];
+                ends.into_iter().any(is_inside) || ranges.iter().any(is_outside)
+            })
+        };
+        if meets(&maps.uid) || meets(&maps.gid) {
+            self.find(
+                Diagnostic::error("E0206", "ids inside and outside must differ to change owners")
+                    .at_maybe(
+                        map.ownership.span,
+                        "a file's owner would not tell whether it was changed",
+                    )
+                    .context(map.at, "the map"),
+            );
+            return;
+        }
+        let step = Step::ShiftOwners { root, uid: maps.uid.clone(), gid: maps.gid.clone() };
+        let by = origin(map.ownership.span, "idmap.ownership");
+        self.host_nodes.push(Planned { step, origin: by });
+    }
+
+    /// Warns of what another user than root of the host will not get to open.
+    pub(super) fn check_closed(&mut self, source: &Path, mapped: bool, span: Option<Span>) {
+        let Some(maps) = self.maps.as_ref().filter(|_| self.opens_trees && !mapped) else { return };
+        let Ok(found) = self.host.attributes(source) else { return };
+        let is_ours = |ranges: &[IdRange], id: u32| {
+            ranges.iter().any(|range| {
+                id.checked_sub(range.outside).is_some_and(|distance| distance < range.count)
+            })
+        };
+        let is_open = found.mode & 0o007 != 0
+            || is_ours(&maps.uid, found.uid)
+            || (found.mode & 0o070 != 0 && is_ours(&maps.gid, found.gid));
+        if !is_open {
+            let message = format!("`{}` is closed to every user of the jail", source.display());
+            self.find(
+                Diagnostic::warning("W0013", message)
+                    .at_maybe(
+                        span,
+                        format!(
+                            "mode {:o} of user {} and group {}",
+                            found.mode, found.uid, found.gid
+                        ),
+                    )
+                    .help("`idmap = true` makes it the jail's, where its file system can"),
+            );
+        }
     }
 
     /// The number of a tree of the host that the supervisor opens for the

@@ -314,6 +314,7 @@ impl<'a, H: Host> Planner<'a, H> {
             let points = std::mem::take(&mut self.points);
             self.steps.splice(at..at, points);
         }
+        self.shift_owners(tree.as_ref());
         let enter = self.enter(groups.v2);
         self.steps.splice(join_at..join_at, enter);
         let nodes = std::mem::take(&mut self.host_nodes);

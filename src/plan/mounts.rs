@@ -207,6 +207,7 @@ impl<H: Host> Planner<'_, H> {
                     .help("an ordinary user's own files are root's inside"),
             );
         }
+        self.check_closed(&source, mount.idmap.value, span);
         let tree = self.host_tree(&source, mount.recursive, mount.idmap.value);
         let place = Place::Host(source.clone());
         self.bind_step(

@@ -609,6 +609,14 @@ impl<H: Host> Planner<'_, H> {
     fn warn_about_capabilities(&mut self, granted: u64) {
         let span = self.unit.security.capabilities.span;
         let is_all = granted == names::ALL_CAPABILITIES;
+        if self.opens_trees && granted & names::CAP_SYS_ADMIN != 0 {
+            let what = "CAP_SYS_ADMIN makes writable again what was mounted read-only for the jail";
+            self.find(
+                Diagnostic::warning("W0014", what)
+                    .at_maybe(span, "granted here")
+                    .help("files that must not change need an owner outside of the map"),
+            );
+        }
         // In a user namespace of its own, capabilities reach no further.
         if self.private_user {
             return;

@@ -365,6 +365,15 @@ pub enum Step {
         /// The jail's name, which is written into it.
         name: String,
     },
+    /// Gives a tree on disk to the users of the id map, once.
+    ShiftOwners {
+        /// The tree.
+        root: PathBuf,
+        /// User ids.
+        uid: Vec<IdRange>,
+        /// Group ids.
+        gid: Vec<IdRange>,
+    },
     /// Finds the first process of another running jail, and keeps hold of it.
     FindJail {
         /// That jail's journal, whose lock is held while it runs.
@@ -878,6 +887,8 @@ impl Step {
             }
             // The controllers stay handed out: other groups may use them.
             Self::EnableControllers { .. } => None,
+            // Kept for the next launch.
+            Self::ShiftOwners { .. } => None,
             // Undone by writing the group's own end.
             Self::SetLimit { .. } | Self::LimitDevices { .. } | Self::KillOnOom { .. } => None,
             // The group it came from may hand out controllers by then.

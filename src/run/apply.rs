@@ -208,6 +208,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::MakeStateDirectory { path } => state::make_directory(path)?,
         Step::Journal { path } => cx.lock = Some(state::take_name(path, plan)?),
         Step::ClaimIds { path, name } => cx.claim = Some(state::claim(path, name)?),
+        Step::ShiftOwners { root, uid, gid } => crate::owners::shift(root, uid, gid)?,
         Step::MakeHostNode { root, path, kind } => {
             let root =
                 sys::open2(root, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_SYMLINKS)?;

@@ -90,6 +90,9 @@ pub const MAX_RECORD: usize = 512;
 /// What the errno means for that step. Each line stands for an incident.
 pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
     Some(match (step, errno) {
+        (Step::ShiftOwners { .. }, Errno::EEXIST) => {
+            "a tree is given away once: `base` names the range it has, or a copy of it is this jail's"
+        }
         (Step::ClaimIds { .. }, Errno::EWOULDBLOCK) => {
             "another launch was faster; started again, this one takes the next range"
         }

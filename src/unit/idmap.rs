@@ -86,7 +86,8 @@ impl FromNode for IdMode {
 
 impl FromNode for Ownership {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        let words = [("auto", Self::Auto), ("map", Self::Map), ("off", Self::Off)];
+        let words =
+            [("auto", Self::Auto), ("map", Self::Map), ("chown", Self::Chown), ("off", Self::Off)];
         one_of(node, cx, &words)
     }
 }

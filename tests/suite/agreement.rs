@@ -131,7 +131,7 @@ fn narrow(left: &Value, right: &Value) -> (String, String) {
 
 /// A root that holds the host's programs, so that the script's part behind the
 /// pivot finds its tools.
-fn bench(root_keys: &str, text: &str) -> Bench {
+pub fn bench(root_keys: &str, text: &str) -> Bench {
     let usr = "[[mounts]]\ntarget = \"/usr\"\nbind = \"/usr\"\nread-only = true\n";
     let bench = Bench::with_root(root_keys, &format!("{usr}{text}"));
     for name in ["bin", "sbin", "lib", "lib64"] {
@@ -142,7 +142,7 @@ fn bench(root_keys: &str, text: &str) -> Bench {
 }
 
 /// Prints the limits from inside, then becomes the probe.
-const COMMAND: &[&str] = &[
+pub const COMMAND: &[&str] = &[
     "--",
     "/bin/sh",
     "-c",
@@ -154,7 +154,7 @@ const COMMAND: &[&str] = &[
        exec /probe report --exit 7"#,
 ];
 
-fn assert_agreement(bench: &Bench, caller: Caller, arguments: &[&str]) {
+pub fn assert_agreement(bench: &Bench, caller: Caller, arguments: &[&str]) {
     if let Some(difference) = difference(bench, caller, arguments, &host_report()) {
         panic!("{difference}");
     }

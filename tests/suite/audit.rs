@@ -105,6 +105,13 @@ fn every_key_that_opens_something_is_found_out() {
         (&["security.masked-paths=[]"], &[], "security.masked-paths"),
         (&["security.masked-paths=[\"@default\", \"-/proc/keys\"]"], &[], "security.masked-paths"),
         (&["security.read-only-paths=[]"], &[], "security.read-only-paths"),
+        (&["devices=[{ path = \"/dev/fuse\" }]"], &[], "devices.path"),
+        (&["security.seccomp=off"], &[], "security.seccomp"),
+        (&["security.seccomp.allow=[\"@default\", \"io_uring_setup\"]"], &[], "security.seccomp"),
+        (&["security.seccomp.allow=[\"@default\", \"clone\"]"], &[], "security.seccomp"),
+        (&["security.seccomp.default-action=allow"], &[], "security.seccomp"),
+        (&["security.seccomp=strict"], &[], ""),
+        (&["security.keyring=host"], &[], "security.keyring"),
         (&["process.user=0"], &[], "process.user"),
         (&["process.supplementary-groups=[6]"], &[], "process.supplementary-groups"),
         (&["process.pass-fds=[3]"], &[], "process.pass-fds"),
@@ -213,6 +220,10 @@ fn a_home_is_read_where_it_is_seen_and_its_permissions_allow() {
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700)).unwrap();
     assert_eq!(of(&[&bind]).0, "yes", "its owner reads it");
     assert_eq!(of(&[&bind, "process.user=1000"]).0, "no");
+    let elsewhere = "security.landlock.read=[\"/etc\", \"/probe\"]";
+    assert_eq!(of(&[&bind, elsewhere]).0, "no");
+    let there = "security.landlock.read=[\"/data\"]";
+    assert_eq!(of(&[&bind, there]).0, "yes");
     let reads = "security.capabilities=[\"CAP_DAC_READ_SEARCH\"]";
     assert_eq!(of(&[&bind, "process.user=1000", reads]).0, "yes");
 }

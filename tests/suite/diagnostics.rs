@@ -161,6 +161,7 @@ golden! {
     a_user_outside_of_the_map_is_refused: "idmap-mode", Root, 1;
     a_map_without_ranges_or_a_namespace_is_refused: "idmap-missing", Root, 1;
     trees_that_cannot_be_given_to_the_jails_users_are_refused: "idmap-host", Root, 1;
+    what_the_jails_users_cannot_open_or_can_undo_is_told: "idmap-closed", Root, 0;
     limits_that_contradict_each_other_or_the_host_are_refused: "limits", Root, 1;
     users_that_the_jail_does_not_have_are_refused: "users", Root, 1;
     a_misspelt_command_is_told_the_nearest: "command-missing", Root, 1;

@@ -6,6 +6,7 @@
 
 mod agreement;
 mod audit;
+mod battery;
 mod block_images;
 mod closure;
 mod devices;
@@ -14,6 +15,7 @@ mod dry_run;
 mod examples;
 mod execution;
 mod faults;
+mod idmap;
 mod images;
 mod jails;
 mod landlock;

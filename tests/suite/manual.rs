@@ -721,10 +721,10 @@ fn roff_leaves_the_text_what_it_is() {
 
 #[test]
 fn the_pages_render_without_a_warning() {
-    for name in ["man/jailrun.1", "man/jailrun.toml.5"] {
+    for name in ["man/jailrun.1", "man/jailrun.toml.5", "man/jailrun-security.7"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
         let output = Command::new("groff")
-            .args(["-K", "utf8", "-man", "-Tutf8", "-ww", "-z"])
+            .args(["-t", "-K", "utf8", "-man", "-Tutf8", "-ww", "-z"])
             .arg(&path)
             .output()
             .expect("groff is there (Debian: groff-base)");

@@ -96,6 +96,28 @@ pub fn probe() -> &'static Path {
     })
 }
 
+/// The launcher of plans with parts left out, see tests/without, where every
+/// caller can execute it.
+pub fn without() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "jailwithout"])
+            .current_dir(root)
+            .status()
+            .unwrap();
+        assert!(status.success(), "jailwithout does not build");
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+        let directory = scratch().keep();
+        remove_at_exit(&directory);
+        let path = directory.join("jailwithout");
+        fs::copy(target.join("debug/jailwithout"), &path).unwrap();
+        path
+    })
+}
+
 /// A name that no other test uses.
 pub fn unique(prefix: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);

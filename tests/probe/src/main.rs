@@ -20,6 +20,7 @@
 
 mod attempts;
 mod behaviour;
+mod breakout;
 mod command;
 mod errno;
 mod mountinfo;
@@ -94,6 +95,26 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("session-keyring", "", "the number of the session keyring", attempts::session_keyring),
     subcommand("sysctl-write", "", "open kernel.core_pattern for writing, without writing", attempts::sysctl_write),
     subcommand("tiocsti", "", "type one `#` into the terminal on standard input", attempts::tiocsti),
+    subcommand("open-file", "PATH r|w", "open a file", breakout::open),
+    subcommand("open-at", "FD PATH", "open a file from an inherited directory", breakout::open_at),
+    subcommand("handle", "PATH", "open a file by its handle", breakout::handle),
+    subcommand("device", "PATH b|c MAJOR MINOR", "make a device node unless it is there, and open it", breakout::device),
+    subcommand("ids", "", "the user ids", breakout::ids),
+    subcommand("with-key", "NAME COMMAND [ARGUMENT...]", "put a key into a new session keyring, execute", breakout::with_key),
+    subcommand("find-key", "NAME", "look for that key", breakout::find_key),
+    subcommand("mount", "FSTYPE PATH [OPTIONS]", "mount a new file system", breakout::mount),
+    subcommand("connect", "ADDRESS:PORT|@NAME", "connect to a TCP port or an abstract socket", breakout::connect),
+    subcommand("queue", "NAME", "open a POSIX message queue", breakout::queue),
+    subcommand("hostname", "NAME", "set the host name", breakout::hostname),
+    subcommand("fill", "PATH BYTES", "write a file that long", breakout::fill),
+    subcommand("inodes", "DIRECTORY N", "make N files", breakout::inodes),
+    subcommand("fds", "N", "open N descriptors", breakout::fds),
+    subcommand("ptys", "N", "open N pseudo-terminals", breakout::ptys),
+    subcommand("flood", "BYTES", "write that much to standard output", breakout::flood),
+    subcommand("call", "NUMBER [ARGUMENT...]", "make a system call with numbers as arguments", breakout::call),
+    subcommand("compat", "", "make a system call as a 32-bit program does", breakout::compat),
+    subcommand("tioclinux", "", "ask the console on standard input for its shift state", breakout::tioclinux),
+    subcommand("find", "NAME...", "which of these names are in /", breakout::find),
     subcommand("syscall", "NUMBER [ARGUMENT...]", "make a system call by its number", attempts::syscall),
     subcommand("int80", "NUMBER", "make a system call without arguments by the 32-bit entry", attempts::int80),
     subcommand("tiocsti-high", "", "the same, with junk in the upper half of the request", attempts::tiocsti_high),

@@ -6,6 +6,7 @@
 use std::ffi::{CStr, CString, OsString};
 use std::io;
 use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -399,4 +400,170 @@ pub fn mknod(path: &Path, kind: libc::mode_t, device: libc::dev_t) -> io::Result
     // SAFETY: the path is terminated.
     check(unsafe { libc::mknod(path.as_ptr(), kind | 0o600, device) })?;
     Ok(())
+}
+
+// The attempts of the battery
+
+/// A system call by its number, with numbers as arguments.
+pub fn raw(number: c_long, arguments: [c_long; 6]) -> io::Result<c_long> {
+    let [a, b, c, d, e, f] = arguments;
+    // SAFETY: the callers pass zeroes, flags and other small numbers, and the
+    // kernel refuses such addresses instead of writing there.
+    check(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
+/// getpid(2) through the entry of 32-bit programs.
+#[cfg(target_arch = "x86_64")]
+pub fn compat_getpid() -> io::Result<c_long> {
+    let answer: i32;
+    // SAFETY: number 20 of that table is getpid, which touches no memory; the
+    // kernel changes r8 to r11 and keeps the rest.
+    unsafe {
+        std::arch::asm!(
+            "int 0x80",
+            inlateout("eax") 20_i32 => answer,
+            out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+        );
+    }
+    if answer < 0 { Err(io::Error::from_raw_os_error(-answer)) } else { Ok(answer.into()) }
+}
+
+/// Elsewhere there is no such entry.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn compat_getpid() -> io::Result<c_long> {
+    Err(io::Error::from_raw_os_error(libc::ENOSYS))
+}
+
+pub fn open_at(directory: c_int, path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    // SAFETY: the path is terminated; a number that is not open is refused.
+    let fd = check(unsafe { libc::openat(directory, path.as_ptr(), libc::O_RDONLY) })?;
+    // SAFETY: the call has just made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens the file of a path by its number in the file system, past every
+/// mount point and root: name_to_handle_at(2) and open_by_handle_at(2).
+pub fn open_by_handle(path: &Path) -> io::Result<()> {
+    #[repr(C)]
+    struct Handle {
+        size: u32,
+        kind: c_int,
+        bytes: [u8; 128],
+    }
+    let mut handle = Handle { size: 128, kind: 0, bytes: [0; 128] };
+    let mut mount: c_int = 0;
+    let name = c_path(path)?;
+    // SAFETY: the structure says how long it is, and both pointers are live.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            libc::AT_FDCWD,
+            name.as_ptr(),
+            &raw mut handle,
+            &raw mut mount,
+            0,
+        )
+    })?;
+    let root = std::fs::File::open("/")?;
+    // SAFETY: the kernel has filled the structure, and reads it.
+    let fd = check(unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            root.as_raw_fd(),
+            &raw mut handle,
+            libc::O_RDONLY,
+        )
+    })?;
+    // SAFETY: the call has just made it, and nobody else has it.
+    drop(unsafe { OwnedFd::from_raw_fd(c_int::try_from(fd).unwrap_or(-1)) });
+    Ok(())
+}
+
+/// mount(2) of a new file system of that type.
+pub fn mount_new(fstype: &str, target: &Path, options: &str) -> io::Result<()> {
+    let (fstype, options) = (CString::new(fstype)?, CString::new(options)?);
+    let target = c_path(target)?;
+    let data: *const c_void = options.as_ptr().cast();
+    // SAFETY: each pointer is to a string that lives until the call returns.
+    check(unsafe { libc::mount(fstype.as_ptr(), target.as_ptr(), fstype.as_ptr(), 0, data) })?;
+    Ok(())
+}
+
+/// Starts a session keyring and puts a key of that name into it.
+pub fn add_key(name: &str) -> io::Result<()> {
+    const JOIN_SESSION_KEYRING: c_long = 1;
+    const SESSION_KEYRING: c_long = -3;
+    let name = CString::new(name)?;
+    let no_name: *const c_char = ptr::null();
+    // SAFETY: the request takes one string, which may be null.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, no_name) })?;
+    // SAFETY: the strings are terminated, and the payload is one byte long.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"user".as_ptr(),
+            name.as_ptr(),
+            c"x".as_ptr(),
+            1_usize,
+            SESSION_KEYRING,
+        )
+    })?;
+    Ok(())
+}
+
+/// Looks for a key in the session keyring.
+pub fn find_key(name: &str) -> io::Result<()> {
+    const SEARCH: c_long = 10;
+    const SESSION_KEYRING: c_long = -3;
+    let name = CString::new(name)?;
+    // SAFETY: the strings are terminated.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            SEARCH,
+            SESSION_KEYRING,
+            c"user".as_ptr(),
+            name.as_ptr(),
+            0_usize,
+        )
+    })?;
+    Ok(())
+}
+
+/// Opens a POSIX message queue that exists; `name` without its slash.
+pub fn open_queue(name: &str) -> io::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: the name is terminated; without O_CREAT there is no more to it.
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_mq_open, name.as_ptr(), libc::O_RDONLY, 0, 0) })?;
+    // SAFETY: the call has just made it, and nobody else has it.
+    drop(unsafe { OwnedFd::from_raw_fd(c_int::try_from(fd).unwrap_or(-1)) });
+    Ok(())
+}
+
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of one string.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) })?;
+    Ok(())
+}
+
+/// Copies what is selected in the console of standard input; TIOCLINUX.
+pub fn console_selection(junk: c_ulong) -> io::Result<()> {
+    let request = libc::TIOCLINUX as c_ulong | junk;
+    // The subcode that asks for the shift state: it changes nothing.
+    let subcode: u8 = 6;
+    // SAFETY: the kernel reads and writes one byte where the argument points.
+    check(unsafe {
+        libc::syscall(libc::SYS_ioctl, libc::STDIN_FILENO, request, &raw const subcode)
+    })?;
+    Ok(())
+}
+
+/// Another pair of pseudo-terminals.
+pub fn open_terminal() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd = check(unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) })?;
+    // SAFETY: the call has just made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -1,0 +1,386 @@
+//! A: leaving the root.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use super::{Ground, Sheet, Test, both, said, succeeds};
+use crate::support::{CALLERS, Caller, Run, command, finish, jailrun};
+
+pub const TESTS: &[Test] = &[
+    ("A1", double_chroot),
+    ("A2", inherited_directory),
+    ("A3", working_directory),
+    ("A4", leaky_vessels),
+    ("A5", old_root),
+    ("A7", handles),
+    ("A8", made_devices),
+    ("A9", devices_of_the_root),
+    ("A10", roots_of_processes),
+    ("A11", set_user_id),
+    ("A13", names_of_layers),
+];
+
+const CHROOT: &str = "security.capabilities=[\"CAP_SYS_CHROOT\"]";
+
+fn double_chroot(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    // Root without capabilities cannot make it in a directory of another user.
+    fs::create_dir(ground.bench.root.join(".out")).unwrap();
+    let escaped = |run: &Run| {
+        let answer = run.json();
+        match (&answer["escaped"], &answer["errno"]) {
+            (serde_json::Value::Bool(true), _) => "succeeds".to_owned(),
+            (_, serde_json::Value::String(errno)) => errno.clone(),
+            _ => "contained: the same root".to_owned(),
+        }
+    };
+    for caller in CALLERS {
+        assert_eq!(escaped(&ground.chroot(caller, &[], &["escape"])), "succeeds");
+        let chroot = ["root.switch=chroot", CHROOT];
+        assert_eq!(escaped(&ground.with(caller, &chroot, &["escape"])), "succeeds");
+    }
+    let control = "succeeds in a plain chroot, and with `switch = \"chroot\"`";
+    let pivot = CALLERS.map(|caller| escaped(&ground.with(caller, &[CHROOT], &["escape"])));
+    assert_eq!(both(&pivot[0], &pivot[1]), "contained: the same root");
+    sheet.row("A1", "double chroot, with CAP_SYS_CHROOT: pivot_root alone", control, &*pivot[0]);
+    let chroot = ["root.switch=chroot"];
+    let bare = CALLERS.map(|caller| escaped(&ground.with(caller, &chroot, &["escape"])));
+    let bare = both(&bare[0], &bare[1]);
+    assert_eq!(bare, "EPERM");
+    sheet.row("A1", "double chroot in a chroot: the missing capability alone", control, bare);
+}
+
+/// jailrun, or the launcher without steps, with descriptor 7 open on `/`.
+fn with_descriptor(ground: &Ground, caller: Caller, without: bool, words: &str) -> Run {
+    let unit = ground.bench.unit.display();
+    let program = match without {
+        true => format!("{} CloseFds {unit}", crate::support::without().display()),
+        false => format!("{} up --quiet {unit}", jailrun().display()),
+    };
+    let script = format!("exec 7</; exec {program} -- /probe {words}");
+    finish(command(caller, Path::new("sh"), &["-c", &script]).spawn().unwrap())
+}
+
+fn inherited_directory(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let mut found = Vec::new();
+    for caller in CALLERS {
+        let words = "open-at 7 proc/version";
+        succeeds("", &with_descriptor(&ground, caller, true, words));
+        found.push(said(&with_descriptor(&ground, caller, false, words)));
+        let fds = with_descriptor(&ground, caller, false, "open-fds").json();
+        let fds: Vec<_> = fds.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(fds, ["0", "1", "2"], "{caller:?}");
+    }
+    let stopped = both(&found[0], &found[1]);
+    assert_eq!(stopped, "EBADF");
+    let control = "succeeds without the step that closes descriptors";
+    sheet.row("A2", "an inherited descriptor of the host's root", control, stopped);
+}
+
+fn working_directory(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    symlink("/proc/self/fd/7", ground.bench.root.join("link")).unwrap();
+    for caller in CALLERS {
+        for fd in 3..12 {
+            let cwd = format!("process.cwd=/proc/self/fd/{fd}");
+            let run = ground.with(caller, &[&cwd], &["report"]);
+            assert_eq!(run.status, 125, "{run:?}");
+            assert!(run.stderr.contains("go to /proc/self/fd/"), "{run:?}");
+        }
+        let run = ground.with(caller, &["process.cwd=/link"], &["report"]);
+        assert_eq!(run.status, 125, "{run:?}");
+    }
+    // A chroot keeps the directory it is told to keep.
+    let script = format!(
+        "exec 7</; cd /proc/self/fd/7 && exec chroot --skip-chdir / /proc/self/fd/7{} stat etc",
+        ground.bench.root.join("probe").display()
+    );
+    let outside = finish(command(Caller::Root, Path::new("sh"), &["-c", &script]).spawn().unwrap());
+    let control = succeeds("for a shell that inherits the descriptor", &outside);
+    let attack = "a working directory behind /proc/self/fd, by path and by link";
+    sheet.row("A3", attack, control, "refused: the step that goes there");
+}
+
+fn leaky_vessels(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let program = "proc/self/fd/7/proc/self/exe";
+    for caller in CALLERS {
+        for fd in 3..12 {
+            let path = format!("/proc/self/fd/{fd}/../../probe");
+            let run = ground.bench.up(caller, &["--", &path, "true"]);
+            assert_eq!(run.status, 125, "{run:?}");
+            assert!(run.stderr.contains("E0305"), "{run:?}");
+        }
+        let name = format!("link-{caller:?}");
+        symlink(format!("/{program}"), ground.bench.root.join(&name)).unwrap();
+        let run = ground.bench.up(caller, &["--", &format!("/{name}"), "true"]);
+        assert!((126..=127).contains(&run.status), "{run:?}");
+        let report = ground.jail(caller, &["report"]).json();
+        assert_eq!(report["cwd"], "/");
+    }
+    // The same descriptor in a chroot runs a program of the host.
+    let root = ground.bench.root.display();
+    let script = format!("exec 7</; exec chroot {root} /probe open-at 7 bin/sh");
+    let outside = finish(command(Caller::Root, Path::new("sh"), &["-c", &script]).spawn().unwrap());
+    let control = succeeds("in a chroot that inherits a descriptor", &outside);
+    let attack = "a command behind /proc/self/fd, by path and by link (CVE-2024-21626)";
+    sheet.row("A4", attack, control, "refused, E0305; by link not found or a magic link");
+}
+
+fn old_root(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let targets = |run: &Run| -> Vec<String> {
+        let mounts = run.json()["mounts"].clone();
+        let mounts = mounts.as_array().unwrap();
+        mounts.iter().map(|mount| mount["target"].as_str().unwrap().to_owned()).collect()
+    };
+    for caller in CALLERS {
+        let planned = ground.bench.up(caller, &["--dry-run", "--json", "--", "/probe"]);
+        assert_eq!(planned.status, 0, "{planned:?}");
+        let count = planned.json()["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find_map(|step| {
+                let text = step.to_string();
+                let (_, rest) = text.split_once("compare mountinfo with the ")?;
+                rest.split(' ').next()?.parse::<usize>().ok()
+            })
+            .unwrap();
+        let seen = targets(&ground.jail(caller, &["report"]));
+        assert_eq!(seen.len(), count, "{caller:?} {seen:?}");
+        assert_eq!(seen.iter().filter(|target| *target == "/").count(), 1);
+    }
+    let host = targets(&ground.chroot(Caller::Root, &["/proc"], &["report"]));
+    assert!(!host.is_empty());
+    let attack = "the old root, or any mount that was not planned, in mountinfo";
+    let control = "the host's mounts stay around a plain chroot";
+    sheet.row("A5", attack, control, "exactly the planned mounts");
+}
+
+fn handles(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let words = ["handle", "/probe"];
+    let plain = ground.chroot(Caller::Root, &[], &words);
+    let control = succeeds("in a plain chroot", &plain);
+    let open =
+        ground.without(Caller::Root, "LimitCapabilities,SetCapabilities,LoadSeccomp", &[], &words);
+    succeeds("with neither", &open);
+    let capability =
+        CALLERS.map(|caller| said(&ground.with(caller, &["security.seccomp=off"], &words)));
+    let stopped = both(&capability[0], &capability[1]);
+    assert_eq!(stopped, "EPERM");
+    let attack = "open_by_handle_at, past every root: the missing capability alone";
+    sheet.row("A7", attack, &*control, stopped);
+    let kept = "LimitCapabilities,SetCapabilities";
+    let filter = said(&ground.without(Caller::Root, kept, &[], &words));
+    assert_eq!(filter, "EPERM");
+    sheet.row("A7", "open_by_handle_at, past every root: seccomp alone", control, filter);
+    assert_eq!(ground.both(&words), "EPERM");
+}
+
+/// A block device of the host that its root can open.
+fn disk() -> (u32, u32) {
+    let mut found: Vec<_> = fs::read_dir("/sys/block")
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("dev"))
+        .filter_map(|path| {
+            let number = fs::read_to_string(path).ok()?;
+            let (major, minor) = number.trim().split_once(':')?;
+            Some((major.parse().ok()?, minor.parse().ok()?))
+        })
+        // Not a loop device, which may be without a file.
+        .filter(|(major, _)| *major != 7)
+        .collect();
+    found.sort_unstable();
+    *found.first().expect("the host has a disk")
+}
+
+const MKNOD: &str = "security.capabilities=[\"CAP_MKNOD\"]";
+
+fn made_devices(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    // Otherwise the directory's permissions speak before the protection.
+    fs::set_permissions(&ground.bench.root, fs::Permissions::from_mode(0o777)).unwrap();
+    let (major, minor) = disk();
+    let (major, minor) = (major.to_string(), minor.to_string());
+    let words = |path: &'static str| ["device", path, "b", &major, &minor].map(str::to_owned);
+    let in_root = words("/node");
+    let in_root: Vec<&str> = in_root.iter().map(String::as_str).collect();
+    let remove = || fs::remove_file(ground.bench.root.join("node")).unwrap();
+    let control = succeeds("in a plain chroot", &ground.chroot(Caller::Root, &[], &in_root));
+    remove();
+    let capability = ground.without(Caller::Root, "nodev", &[], &in_root);
+    assert_eq!(said(&capability), "EPERM", "{capability:?}");
+    assert_eq!(capability.json()["step"], "mknod");
+    sheet.row("A8", "mknod of the host's disk: the missing capability alone", &*control, "EPERM");
+    let neither = ground.without(Caller::Root, "nodev,LimitDevices", &[MKNOD], &in_root);
+    succeeds("with none of the three", &neither);
+    remove();
+    let nodev = ground.without(Caller::Root, "LimitDevices", &[MKNOD], &in_root);
+    assert_eq!(said(&nodev), "EACCES", "{nodev:?}");
+    assert_eq!(nodev.json()["step"], "open");
+    remove();
+    sheet.row("A8", "mknod of the host's disk: nodev alone", &*control, "EACCES");
+    let controller = ground.without(Caller::Root, "nodev", &[MKNOD], &in_root);
+    assert_eq!(said(&controller), "EPERM", "{controller:?}");
+    sheet.row("A8", "mknod of the host's disk: the devices controller alone", &*control, "EPERM");
+    let made = command(
+        Caller::Root,
+        Path::new("mknod"),
+        &[ground.bench.root.join("node").to_str().unwrap(), "b", &major, &minor],
+    );
+    assert!({ made }.status().unwrap().success());
+    let there = ground.without(Caller::Root, "nodev", &[MKNOD], &in_root);
+    assert_eq!((said(&there), &there.json()["step"]), ("EPERM".to_owned(), &"open".into()));
+    remove();
+    assert_eq!(ground.both(&in_root), "EPERM");
+}
+
+fn devices_of_the_root(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let (major, minor) = disk();
+    let node = ground.bench.root.join("disk");
+    let made = Command::new("mknod")
+        .arg("-m666")
+        .arg(&node)
+        .args(["b", &major.to_string(), &minor.to_string()])
+        .status();
+    assert!(made.unwrap().success());
+    let words = ["open-file", "/disk", "r"];
+    let control = succeeds("in a plain chroot", &ground.chroot(Caller::Root, &[], &words));
+    let stopped = ground.both(&words);
+    assert_eq!(stopped, "EACCES");
+    sheet.row("A9", "a device node that the root brings along", control, stopped);
+}
+
+/// A process of the caller outside, ended when it goes out of scope.
+pub struct Outside(std::process::Child);
+
+impl Outside {
+    pub fn sleep(caller: Caller) -> Self {
+        let mut sleep = command(caller, Path::new("sleep"), &["60"]);
+        let child = sleep.env("CANARY", "visible").spawn().unwrap();
+        let status = format!("/proc/{}/cmdline", child.id());
+        crate::support::eventually("it runs", || {
+            fs::read_to_string(&status).is_ok_and(|line| line.starts_with("sleep"))
+        });
+        Self(child)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn roots_of_processes(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    let mut found = Vec::new();
+    for caller in CALLERS {
+        let outside = Outside::sleep(caller);
+        let cmdline = format!("/proc/{}/cmdline", outside.pid());
+        let words = ["open-file", &cmdline, "r"];
+        succeeds("", &ground.with(caller, &["namespaces.pid=host"], &words));
+        found.push(said(&ground.jail(caller, &words)));
+        let root = format!("/proc/{}/root/etc", outside.pid());
+        found.push(said(&ground.jail(caller, &["stat", &root])));
+        if caller == Caller::Root {
+            let trace = ["namespaces.pid=host", "security.capabilities=all"];
+            succeeds("", &ground.with(caller, &trace, &["stat", &root]));
+        }
+    }
+    assert!(found.iter().all(|found| found == "ENOENT"), "{found:?}");
+    let control = "succeeds with `namespaces.pid = \"host\"` (and every capability)";
+    sheet.row("A10", "/proc/PID/root of a process of the host", control, "ENOENT");
+}
+
+fn set_user_id(sheet: &mut Sheet) {
+    let user = "process.user=1000";
+    let ground = Ground::new("");
+    let file = ground.bench.root.join("setuid");
+    fs::copy(ground.bench.root.join("probe"), &file).unwrap();
+    std::os::unix::fs::chown(&file, Some(0), Some(0)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
+    let euid = |run: &Run| run.json()["euid"].as_u64().unwrap();
+    let as_command = |parts: Option<&str>, set: &[&str]| -> Run {
+        let unit = ground.bench.unit.to_str().unwrap();
+        match parts {
+            Some(parts) => {
+                let mut words = vec![parts, unit, user];
+                words.extend(set);
+                words.extend(["--", "/setuid", "ids"]);
+                finish(command(Caller::Root, crate::support::without(), &words).spawn().unwrap())
+            }
+            None => {
+                let mut words = vec!["--set", user];
+                words.extend(set.iter().flat_map(|set| ["--set", set]));
+                words.extend(["--", "/setuid", "ids"]);
+                ground.bench.up(Caller::Root, &words)
+            }
+        }
+    };
+    let root = ground.bench.root.display().to_string();
+    let chroot = ["--userspec=1000:1000", &root, "/setuid", "ids"];
+    let plain = finish(command(Caller::Root, Path::new("chroot"), &chroot).spawn().unwrap());
+    assert_eq!(euid(&plain), 0, "{plain:?}");
+    let open = as_command(Some("nosuid,NoNewPrivileges,LoadSeccomp"), &[]);
+    assert_eq!(euid(&open), 0, "{open:?}");
+    let control = "euid 0 in a plain chroot, and without both";
+    let nosuid = as_command(None, &["security.no-new-privileges=false"]);
+    assert_eq!(euid(&nosuid), 1000);
+    sheet.row("A11", "a set-user-id program: nosuid alone", control, "euid 1000");
+    let privileges = as_command(Some("nosuid"), &[]);
+    assert_eq!(euid(&privileges), 1000);
+    sheet.row("A11", "a set-user-id program: no_new_privs alone", control, "euid 1000");
+    // The other way: what the jail leaves is out of reach for users of the host.
+    let state = fs::metadata("/run/jailrun").or_else(|_| fs::metadata("/dev/shm/jailrun-0"));
+    if let Ok(state) = state {
+        assert_eq!((state.mode() & 0o777, state.uid()), (0o700, 0));
+    }
+}
+
+fn names_of_layers(sheet: &mut Sheet) {
+    let ground = Ground::new("");
+    for (number, name) in ["a:b", "a,upperdir=.", "a\\b", "a b"].iter().enumerate() {
+        let lower = ground.path().join(name);
+        fs::create_dir(&lower).unwrap();
+        fs::write(lower.join("mark"), "").unwrap();
+        fs::create_dir(lower.join("etc")).unwrap();
+        let unit = ground.path().join(format!("layers-{number}.toml"));
+        let text = format!(
+            "name = \"{}\"\n[root]\nlower = ['{}', '{}']\n",
+            ground.bench.name,
+            lower.display(),
+            ground.bench.root.display(),
+        );
+        fs::write(&unit, text).unwrap();
+        for caller in CALLERS {
+            let words = ["up", "--quiet", unit.to_str().unwrap(), "--", "/probe", "find", "mark"];
+            let seen = crate::support::run(caller, &words);
+            assert_eq!(said(&seen), "succeeds", "{name} {seen:?}");
+        }
+    }
+    // What the kernel makes of the same names unescaped.
+    let options =
+        format!("lowerdir={}:{}", ground.path().join("a:b").display(), ground.bench.root.display());
+    let script = format!(
+        "mount -t overlay o -o '{options}' {0} && ls {0}",
+        ground.bench.root.join("data").display()
+    );
+    let plain = finish(
+        command(Caller::Root, Path::new("unshare"), &["-m", "sh", "-c", &script]).spawn().unwrap(),
+    );
+    assert!(!plain.stdout.contains("mark"), "the control must not find the layer: {plain:?}");
+    let attack = "options of overlayfs in the names of layers";
+    sheet.row("A13", attack, "another directory with mount(8)", "exactly those directories");
+}

@@ -1,0 +1,1 @@
+//! Other launchers, against the attacks whose outcome does not depend on timing.
