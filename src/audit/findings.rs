@@ -266,7 +266,7 @@ impl Findings<'_> {
             let inside = if facts.map.is_some() { "its root" } else { "it" };
             let what =
                 format!("is the host's root should it get out, for {inside} is uid 0 outside");
-            self.add(&weights::ROOT_OUTSIDE, what, "process.user", "\"USER\"", facts.ids_origin);
+            self.add(&weights::ROOT_OUTSIDE, what, "idmap.mode", "\"auto\"", facts.ids_origin);
         }
         if !facts.no_new_privileges {
             self.add(

@@ -112,7 +112,8 @@ fn every_key_that_opens_something_is_found_out() {
         (&["security.seccomp.default-action=allow"], &[], "security.seccomp"),
         (&["security.seccomp=strict"], &[], ""),
         (&["security.keyring=host"], &[], "security.keyring"),
-        (&["process.user=0"], &[], "process.user"),
+        (&["process.user=0"], &[], "idmap.mode"),
+        (&["process.user=0", "idmap.mode=identity"], &[], "idmap.mode"),
         (&["process.supplementary-groups=[6]"], &[], "process.supplementary-groups"),
         (&["process.pass-fds=[3]"], &[], "process.pass-fds"),
         (&["process.stdout=file:/tmp/x"], &[], "process.stdout"),
@@ -152,6 +153,9 @@ fn every_key_that_opens_something_is_found_out() {
         assert!(exposure(&after) > exposure(&before), "{set:?} {before} {after}");
     }
     assert_eq!(keys_of(&closed), [""; 0], "{closed}");
+    let mapped =
+        report(Caller::Root, home_path, &bench.unit, &["process.user=0", "idmap.mode=auto"]);
+    assert_eq!(keys_of(&mapped), [""; 0], "{mapped}");
 }
 
 #[test]
