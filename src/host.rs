@@ -5,6 +5,7 @@ use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use crate::block_image::{self, Filesystem, Image as BlockImage};
 use crate::changes::Marks;
@@ -102,6 +103,12 @@ impl Questions {
             }
         }
         answer
+    }
+
+    /// Keeps a question that no single call has failed to answer.
+    pub fn refuse(&self, question: &str, reason: &str) {
+        let (question, reason) = (question.to_owned(), reason.to_owned());
+        self.0.borrow_mut().push(Unanswered { question, reason });
     }
 
     /// What has not been answered since it was last asked.
@@ -227,7 +234,7 @@ pub trait Host {
 pub struct Machine {
     cgroups: OnceCell<Layout>,
     as_root: bool,
-    questions: Questions,
+    questions: Rc<Questions>,
 }
 
 impl Machine {
@@ -393,7 +400,7 @@ impl Host for Machine {
     }
 
     fn closure(&self, request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
-        closure::resolve(request)
+        closure::resolve_asking(request, &self.questions)
     }
 
     fn stored(&self, source: &Source) -> Result<Option<StoredImage>, String> {

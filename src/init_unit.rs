@@ -185,13 +185,14 @@ impl Draft {
         let libraries: Vec<String> = self.libraries.iter().cloned().collect();
         let files: Vec<PathBuf> = self.files.iter().map(|(path, _)| path.into()).collect();
         let with: Vec<Extra> = self.with.iter().copied().collect();
-        closure::resolve(&Request {
+        let request = Request {
             root,
             binaries: &binaries,
             libraries: &libraries,
             files: &files,
             with: &with,
-        })
+        };
+        closure::resolve(&request)
     }
 
     fn add_file(&mut self, path: &str, why: &str) {

@@ -833,6 +833,60 @@ impl Drop for Threads {
     }
 }
 
+/// Ends a process for which there is no memory: one that aborts says it to
+/// nobody, and its status is none of jailrun's.
+fn out_of_memory() -> ! {
+    const MESSAGE: &[u8] = b"jailrun: out of memory\n";
+    // SAFETY: pointer and length describe the message.
+    unsafe { libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len()) };
+    exit_now(125)
+}
+
+/// What an allocation gives, unless there is no memory.
+fn memory(pointer: *mut u8) -> *mut u8 {
+    if pointer.is_null() {
+        out_of_memory();
+    }
+    pointer
+}
+
+/// The heap: the C library's.
+#[cfg(not(target_env = "musl"))]
+#[derive(Debug, Default)]
+pub struct Heap;
+
+#[cfg(not(target_env = "musl"))]
+impl Heap {
+    /// The C library's heap.
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+// SAFETY: hands on to the system's, which keeps the contract.
+#[cfg(not(target_env = "musl"))]
+unsafe impl std::alloc::GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are the callee's.
+        memory(unsafe { std::alloc::System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: std::alloc::Layout) -> *mut u8 {
+        // SAFETY: as above.
+        memory(unsafe { std::alloc::System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
+        // SAFETY: as above.
+        unsafe { std::alloc::System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
+        // SAFETY: as above.
+        memory(unsafe { std::alloc::System.realloc(pointer, layout, size) })
+    }
+}
+
 /// The heap of a program that has one thread almost all the time: dlmalloc
 /// without a lock, which on every allocation costs more than the allocation.
 /// While [`Threads`] are announced, with one.
@@ -883,7 +937,7 @@ unsafe impl std::alloc::GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
         let _guard = self.enter();
         // SAFETY: the only reference at this time; size and alignment are valid.
-        unsafe { (*self.heap.get()).malloc(layout.size(), layout.align()) }
+        memory(unsafe { (*self.heap.get()).malloc(layout.size(), layout.align()) })
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
@@ -895,7 +949,7 @@ unsafe impl std::alloc::GlobalAlloc for Heap {
     unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
         let _guard = self.enter();
         // SAFETY: as above.
-        unsafe { (*self.heap.get()).realloc(pointer, layout.size(), layout.align(), size) }
+        memory(unsafe { (*self.heap.get()).realloc(pointer, layout.size(), layout.align(), size) })
     }
 }
 

@@ -474,7 +474,13 @@ impl Findings<'_> {
                 });
             if !with_root {
                 let what = format!("reads {shown} of the host");
-                self.add(&weights::READABLE_DIRECTORY, what, "mounts.bind", "PATH of less", by);
+                self.add(
+                    &weights::READABLE_DIRECTORY,
+                    what,
+                    "mounts.bind",
+                    "\"PATH BELOW IT\"",
+                    by,
+                );
             }
         }
     }

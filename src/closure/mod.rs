@@ -27,6 +27,8 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
+use crate::host::Questions;
+
 pub use self::elf::Format;
 pub use extras::Extra;
 pub use tree::Lost;
@@ -345,7 +347,17 @@ impl fmt::Display for Problem {
 
 /// Finds all that a request needs; every problem at once.
 pub fn resolve(request: &Request<'_>) -> Result<Closure, Vec<Problem>> {
-    Resolver::new(request.root)?.resolve(request)
+    resolve_asking(request, &Rc::default())
+}
+
+/// The same; what the kernel does not answer is kept in `questions`.
+pub fn resolve_asking(
+    request: &Request<'_>,
+    questions: &Rc<Questions>,
+) -> Result<Closure, Vec<Problem>> {
+    let mut resolver = Resolver::new(request.root)?;
+    resolver.search.tree.questions = questions.clone();
+    resolver.resolve(request)
 }
 
 /// A closure in the making.

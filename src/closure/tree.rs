@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
+use crate::host::Questions;
 use crate::sys;
 
 /// Links on one path after which the kernel gives up; path_resolution(7).
@@ -109,6 +110,8 @@ pub(super) struct Tree {
     nodes: HashMap<OsString, Node>,
     directories: HashMap<OsString, Result<Rc<Found>, Lost>>,
     work: usize,
+    /// Keeps what the kernel did not answer.
+    pub(super) questions: Rc<Questions>,
 }
 
 impl Tree {
@@ -117,7 +120,7 @@ impl Tree {
         let top = std::fs::canonicalize(root)?;
         let top = if top.parent().is_none() { PathBuf::new() } else { top };
         let nodes = HashMap::from([("/".into(), Node::Is(Kind::Directory))]);
-        Ok(Self { top, nodes, directories: HashMap::new(), work: WORK })
+        Ok(Self { top, nodes, directories: HashMap::new(), work: WORK, questions: Rc::default() })
     }
 
     /// The host's path of a path in the tree.
@@ -139,7 +142,7 @@ impl Tree {
         if let Some(node) = self.nodes.get(path.as_os_str()) {
             return Ok(node.clone());
         }
-        let node = look(&self.on_host(path));
+        let node = look(&self.on_host(path), &self.questions);
         self.nodes.insert(path.into(), node.clone());
         Ok(node)
     }
@@ -218,14 +221,19 @@ impl Tree {
     /// bounded.
     pub(super) fn open(&self, real: &Path) -> io::Result<File> {
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-        Ok(sys::open2(&self.on_host(real), flags, libc::RESOLVE_NO_SYMLINKS)?.into())
+        let file = sys::open2(&self.on_host(real), flags, libc::RESOLVE_NO_SYMLINKS);
+        Ok(self.ask(real, file.map_err(io::Error::from))?.into())
+    }
+
+    fn ask<T>(&self, path: &Path, answer: io::Result<T>) -> io::Result<T> {
+        self.questions.ask(|| format!("what `{}` holds", self.on_host(path).display()), answer)
     }
 
     /// Content of a regular file, which is refused when it is larger than
     /// `limit`.
     pub(super) fn read(&self, real: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let file = self.open(real)?;
-        let data = file.metadata()?;
+        let data = self.ask(real, file.metadata())?;
         if !data.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
@@ -234,7 +242,7 @@ impl Tree {
         }
         // One more byte than there is: the read that finds the end finds all.
         let mut content = Vec::with_capacity(data.len() as usize + 1);
-        file.take(limit).read_to_end(&mut content)?;
+        self.ask(real, file.take(limit).read_to_end(&mut content))?;
         Ok(content)
     }
 
@@ -269,8 +277,9 @@ impl Tree {
     /// Names in a directory, sorted.
     pub(super) fn list(&self, real: &Path) -> io::Result<Vec<PathBuf>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(self.on_host(real))?.take(WORK) {
-            names.push(PathBuf::from(entry?.file_name()));
+        let entries = self.ask(real, std::fs::read_dir(self.on_host(real)))?;
+        for entry in entries.take(WORK) {
+            names.push(PathBuf::from(self.ask(real, entry)?.file_name()));
         }
         names.sort_unstable();
         Ok(names)
@@ -282,8 +291,9 @@ fn push(pending: &mut Vec<OsString>, path: &Path) {
     pending.extend(path.components().rev().map(|part| part.as_os_str().to_owned()));
 }
 
-fn look(path: &Path) -> Node {
-    let metadata = match std::fs::symlink_metadata(path) {
+fn look(path: &Path, questions: &Questions) -> Node {
+    let question = || format!("what there is at `{}`", path.display());
+    let metadata = match questions.ask(question, std::fs::symlink_metadata(path)) {
         Ok(metadata) => metadata,
         Err(error) => return Node::Absent(lost(&error)),
     };
@@ -294,7 +304,7 @@ fn look(path: &Path) -> Node {
         let executable = metadata.permissions().mode() & 0o111 != 0;
         Node::Is(Kind::File { executable })
     } else if kind.is_symlink() {
-        match std::fs::read_link(path) {
+        match questions.ask(question, std::fs::read_link(path)) {
             Ok(to) => Node::Link(to.into()),
             Err(error) => Node::Absent(lost(&error)),
         }

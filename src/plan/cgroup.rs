@@ -51,6 +51,11 @@ impl Layout {
                 .unwrap_or(false)
         };
         let own = text("/proc/self/cgroup");
+        // Nothing can be known of a host without its /proc, not even what it
+        // lacks.
+        if own.is_empty() && !exists(Path::new("/proc/self/mountinfo")) {
+            questions.refuse("anything: its /proc is not mounted", "no such file");
+        }
         // The usual mount points are tried before mountinfo is read: it has a
         // line for every mount of the host.
         let usual = Self::parse(&own, |controllers| {

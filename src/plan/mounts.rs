@@ -16,7 +16,8 @@ use crate::unit::root::Propagation;
 use crate::unit::value::{HostPath, Who};
 
 /// Hidden unless the unit says otherwise: what they tell or do is the whole
-/// host's, not the jail's.
+/// host's, not the jail's. In a procfs of the jail's own nothing is mounted on
+/// `/proc/sys/fs/binfmt_misc`, and the directory is read-only with its parent.
 pub(crate) const MASKED: &[&str] = &[
     "/proc/acpi",
     "/proc/asound",
@@ -527,7 +528,18 @@ impl<H: Host> Planner<'_, H> {
                         continue;
                     }
                     let flags = MountFlags { read_only: true, ..self.inherited(&found) };
+                    // Laid over itself with all that is mounted below it.
+                    let below: Vec<_> = self
+                        .expected
+                        .iter()
+                        .filter(|mount| mount.target != found && mount.target.starts_with(&found))
+                        .cloned()
+                        .collect();
                     self.expect(found.clone(), None, flags, true);
+                    self.expected.extend(below.into_iter().map(|mut mount| {
+                        mount.flags.read_only = true;
+                        mount
+                    }));
                     self.push(Step::ProtectPath { target: found }, by);
                 }
                 _ if added.contains(&path) => {

@@ -1651,6 +1651,21 @@ fn assert_order(planned: &[super::Planned], capabilities: bool) {
         assert_eq!(index + 1, enter, "{steps:#?}");
     }
 
+    // What the host would keep can be taken back; what is the jail's goes with it.
+    for (index, step) in steps.iter().enumerate() {
+        let is_kept = matches!(
+            step,
+            Step::MakeStateDirectory { .. }
+                | Step::Journal { .. }
+                | Step::MakeHostNode { .. }
+                | Step::MakeHostLink { .. }
+                | Step::CreateCgroup { .. }
+                | Step::ClaimIds { .. }
+        );
+        assert_eq!(step.undo().is_some(), is_kept, "{step:?}");
+        assert!(!is_kept || index < enter, "{step:?}");
+    }
+
     // Groups before the namespace that shows them, both before the mounts.
     let private = the(&steps, "private mounts", |step| matches!(step, Step::PrivateMounts { .. }));
     before("private mounts in the jail", enter, private);

@@ -116,11 +116,13 @@ fn become_init(cx: &Context, charge: Charge) -> Applied<SignalFd> {
 /// Reaps and forwards until the command ends; returns its exit status.
 fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> Applied<i32> {
     let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut fds, PollTimeout::from(super::SHORT_MS)) == Ok(0) {
+    match poll(&mut fds, PollTimeout::from(super::SHORT_MS)) {
         // A process that only waits does so on any CPU.
-        match cx.leave_this_cpu() {
+        Ok(0) => match cx.leave_this_cpu() {
             Ok(()) | Err(_) => {}
-        }
+        },
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(errno) => return Err(Failed::because(errno, "waiting for the jail's signals")),
     }
     loop {
         let info = match signals.read_signal() {

@@ -1,6 +1,8 @@
 //! Restricting the process with Landlock, through the crate of that name. What
 //! the kernel has was asked while planning: here everything is required.
 
+use std::error::Error;
+use std::io;
 use std::os::fd::AsFd as _;
 
 use landlock::{
@@ -16,11 +18,14 @@ use crate::plan::step::Landlock;
 use crate::sys;
 
 fn failed(error: RulesetError) -> Failed {
-    // The crate keeps the kernel's answer in its text alone.
-    let errno = match Errno::last() {
-        Errno::UnknownErrno => Errno::EINVAL,
-        errno => errno,
-    };
+    let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
+    let mut errno = Errno::EINVAL;
+    while let Some(error) = cause {
+        if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            errno = Errno::from_raw(code);
+        }
+        cause = error.source();
+    }
     Failed::because(errno, error.to_string())
 }
 

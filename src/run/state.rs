@@ -141,12 +141,18 @@ pub fn first_process(journal: &Path) -> Result<Option<u32>, Failed> {
 
 /// Makes the state directory, or sees that it is the caller's own.
 pub(super) fn make_directory(path: &Path) -> Applied {
-    match unistd::mkdir(path, Mode::from_bits_truncate(0o700)) {
-        Ok(()) => return Ok(()),
-        Err(Errno::EEXIST) => {}
-        Err(errno) => return Err(errno.into()),
+    loop {
+        match unistd::mkdir(path, Mode::from_bits_truncate(0o700)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        match check_directory(path) {
+            // The last jail of another name has just removed it.
+            Err(Failed { errno: Errno::ENOENT, .. }) => {}
+            checked => return checked,
+        }
     }
-    check_directory(path)
 }
 
 fn check_directory(path: &Path) -> Applied {
@@ -255,8 +261,11 @@ pub(super) fn claim(path: &Path, name: &str) -> Applied<File> {
         if !is_still(&file, path)? {
             continue;
         }
-        file.set_len(0)?;
-        file.write_all(name.as_bytes())?;
+        if let Err(error) = file.set_len(0).and_then(|()| file.write_all(name.as_bytes())) {
+            // The lock is held, and nothing has the range yet.
+            remove_journal(path)?;
+            return Err(error.into());
+        }
         return Ok(file);
     }
 }

@@ -641,3 +641,23 @@ fn a_storm_of_forks_without_a_pid_namespace_is_ended_whole() {
         bench.assert_nothing_left();
     }
 }
+
+#[test]
+fn a_read_only_path_may_hold_masks_and_mounts() {
+    for (keys, root) in [("", false), ("propagation = \"shared\"\n", false), ("", true)] {
+        let security = "[security]\nmasked-paths = [\"@default\", \"/etc/passwd\"]\n\
+                        read-only-paths = [\"@default\", \"/etc\"]\n";
+        let mounts = "[[mounts]]\ntarget = \"/etc/new\"\ntmpfs = \"1M\"\n";
+        let bench = match root {
+            true => Bench::with_root("read-only = true", security),
+            false => Bench::with_root(keys, &format!("{security}{mounts}")),
+        };
+        let masked = bench.probe(Caller::Root, &["read", "/etc/passwd"]);
+        assert_eq!((masked.status, masked.stdout.as_str()), (0, ""), "{masked:?}");
+        let places = if root { &["/etc/x"][..] } else { &["/etc/x", "/etc/new/x"][..] };
+        for place in places {
+            let write = bench.probe(Caller::Root, &["write", place, "x"]);
+            assert_eq!(write.json()["errno"], "EROFS", "{write:?}");
+        }
+    }
+}

@@ -2,6 +2,10 @@
 //! hostile surroundings. What is tried is in tests/fault; each try is in a
 //! small world of its own, whose whole ledger is compared.
 
+mod calls;
+mod crowds;
+mod kills;
+mod surroundings;
 mod units;
 
 use std::path::{Path, PathBuf};

@@ -966,6 +966,15 @@ fn the_readme_shows_what_explain_prints() {
 }
 
 #[test]
+fn the_readme_shows_what_audit_says() {
+    let directory = words();
+    let run = said(directory.path(), &["audit", "words.toml"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let report = run.stdout.replace(directory.path().to_str().unwrap(), "/srv");
+    assert_eq!(shown("jailrun audit words.toml"), report);
+}
+
+#[test]
 fn the_readme_shows_a_failed_step() {
     let directory = words();
     let command = "process.command=[\"/bin/sh\", \"-c\", \"echo started; exec sleep 30\"]";

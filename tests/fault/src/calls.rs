@@ -207,6 +207,8 @@ pub(crate) struct Call {
     pub(crate) process: usize,
     /// Which of its calls, from 0.
     pub(crate) index: usize,
+    /// Which of its calls of that number, from 0.
+    pub(crate) turn: usize,
     pub(crate) number: i64,
     pub(crate) arguments: [u64; 6],
     /// The path it is given.
@@ -251,7 +253,16 @@ impl Call {
         match self.number {
             // Reading a limit, or what a terminal is, cannot be refused.
             libc::SYS_prlimit64 if self.arguments[2] == 0 => errors.clear(),
-            libc::SYS_ioctl if matches!(self.arguments[1] as u32, 0x5401 | 0x5413) => {
+            // Those that read or set a terminal's mode or size fail for what is
+            // no terminal alone.
+            libc::SYS_ioctl if (0x5401..=0x5414).contains(&self.arguments[1]) => errors.clear(),
+            // Those that read.
+            libc::SYS_prctl
+                if matches!(
+                    self.arguments[0] as i32,
+                    libc::PR_GET_SECUREBITS | libc::PR_CAPBSET_READ | libc::PR_GET_DUMPABLE
+                ) =>
+            {
                 errors.clear();
             }
             _ => {}

@@ -4,10 +4,13 @@
 //! what it has found and exits with 1.
 
 mod calls;
+mod crowds;
+mod kills;
 // Shared with the suite, which has no crate to be private to.
 #[allow(unreachable_pub)]
 #[path = "../../suite/support/ledger.rs"]
 mod ledger;
+mod surroundings;
 mod sweep;
 mod sys;
 mod trace;
@@ -19,7 +22,14 @@ use std::path::Path;
 use self::sweep::Share;
 use self::world::World;
 
-const USAGE: &str = "usage: jailfault JAILRUN kinds | calls STRIDE OFFSET [UNIT…]";
+const USAGE: &str = "usage: jailfault JAILRUN VERB
+  kinds                         print the kinds of step of each unit
+  calls STRIDE OFFSET [UNIT…]   make calls fail
+  kills STRIDE OFFSET [UNIT…]   kill at calls
+  killed TIMES                  kill at random times
+  row COUNT WIDTH               launch so many, some at a time
+  crowd COUNT WIDTH             run so many at once
+  surroundings                  launch in hostile surroundings";
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -68,6 +78,23 @@ fn inside(world: &World, verb: &str, rest: &[String]) -> std::io::Result<i32> {
             }
             Ok(tell(&found))
         }
+        ("kills", Some(stride), Some(offset)) => {
+            let mut found = Vec::new();
+            for unit in sweep::chosen(rest.get(2..).unwrap_or_default()) {
+                let (lines, count) = kills::unit(world, unit, Share { stride, offset })?;
+                println!("{}: {count} launches killed", unit.name);
+                found.extend(lines);
+            }
+            Ok(tell(&found))
+        }
+        ("killed", Some(times), _) => {
+            let (found, count) = kills::random(world, times)?;
+            println!("{count} launches killed at random times");
+            Ok(tell(&found))
+        }
+        ("row", Some(count), Some(width)) => Ok(tell(&crowds::in_a_row(world, count, width)?)),
+        ("crowd", Some(count), Some(width)) => Ok(tell(&crowds::at_once(world, count, width)?)),
+        ("surroundings", ..) => Ok(tell(&surroundings::all(world)?)),
         _ => {
             eprintln!("{USAGE}");
             Ok(2)

@@ -24,6 +24,7 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
         user: unit.user.then_some(65_534),
         secure_bits: unit.secure_bits,
         terminal: unit.terminal,
+        prepare: None,
         from: path,
     }
 }
@@ -33,14 +34,29 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
 fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
     let call = &calls[at];
     let of_process = |other: &&Call| other.process == call.process;
-    let before = calls[..at].iter().rev().find(of_process).map_or("", Call::name);
-    let after = calls[at + 1..].iter().find(of_process);
+    // The supervisor once it has pinned itself, and the init.
+    let waits = match call.process {
+        0 => call.turn > 0,
+        1 => calls.iter().any(|call| call.process == 2 && call.name() == "execve"),
+        _ => false,
+    };
+    let is_heap = |name: &str| matches!(name, "mmap" | "munmap" | "mprotect" | "mremap" | "brk");
+    let after = calls[at + 1..]
+        .iter()
+        .filter(of_process)
+        .find(|call| !is_heap(call.name()) && call.name() != "lseek");
     let reads_same = after
         .is_some_and(|after| after.name() == "read" && after.arguments[0] == call.arguments[0]);
     Some(match (call.name(), errno) {
         (_, libc::EINTR) => "a call that a signal has interrupted is made again",
-        ("statx", libc::ENOMEM) if call.path.is_empty() && before == "openat" && reads_same => {
+        ("statx", libc::ENOMEM) if call.path.is_empty() && reads_same => {
             "the size of a file that is read to its end is a hint alone"
+        }
+        (name, libc::ENOMEM) if is_heap(name) => {
+            "the C library's heap asks in another way, or keeps what it has"
+        }
+        ("sched_setaffinity", libc::EPERM) if waits => {
+            "a process that only waits may stay on its CPU"
         }
         _ => return None,
     })
@@ -81,15 +97,29 @@ pub(crate) fn unit(
     for (at, errno) in tries.into_iter().skip(share.offset % share.stride).step_by(share.stride) {
         unit.reset(world);
         let call = &counted.calls[at];
-        let deed = Deed::Fail { process: call.process, index: call.index, errno };
+        let Call { process, number, turn, .. } = *call;
+        let deed = Deed::Fail { process, number, turn, errno };
         let outcome = launch(&start, deed)?;
+        // What is done once more when the kernel is slow is not done each time.
+        if !outcome.done && outcome.status == 0 {
+            continue;
+        }
         count += 1;
         let mut lines = judge(is_harmless(&counted.calls, at, errno), &outcome);
-        let told = outcome.stderr.contains("could not be taken back");
-        let left = if told { Vec::new() } else { world.differences(&before) };
-        // What a launch that works has made stays.
-        let made = if outcome.status == 125 { unit.made(world) } else { Vec::new() };
-        lines.extend(left.into_iter().chain(made));
+        // One that is out of memory ends as if it were killed.
+        let told = outcome.stderr.contains("could not be taken back")
+            || outcome.stderr.contains("out of memory")
+            || outcome.stderr.contains("fatal runtime error");
+        if outcome.status == 125 && !told {
+            // What a launch that has worked has made stays.
+            lines.extend(unit.made(world));
+        }
+        // An image that has been stored stays; what is half stored does not.
+        lines.extend(unit.half_stored(world));
+        unit.reset(world);
+        if !told {
+            lines.extend(world.differences(&before));
+        }
         unit.reset(world);
         let next = launch(&start, Deed::None)?;
         if next.status != 0 {
@@ -123,22 +153,22 @@ fn judge(harmless: Option<&str>, outcome: &Outcome) -> Vec<String> {
     if outcome.hung {
         lines.push("does not come to an end".to_owned());
     }
-    if !outcome.done {
-        lines.push("the call was not made this time".to_owned());
-    }
     let names_step = outcome.stderr.lines().any(|line| {
         let words: Vec<&str> = line.split(' ').collect();
         words
             .windows(4)
             .any(|words| words[0] == "step" && words[1].parse::<u32>().is_ok() && words[2] == "of")
     });
-    let names_question = outcome.stderr.contains("error[E");
+    let names_question =
+        outcome.stderr.contains("error[E") || outcome.stderr.contains("out of memory");
     match outcome.status {
         0 if harmless.is_some() => {}
         0 => lines.push("the launch works all the same".to_owned()),
         125 if names_step || names_question => {}
         126 if names_step && outcome.stderr.contains("execute") => {}
         125 => lines.push("neither step nor question is named".to_owned()),
+        // The standard library ends a process whose new thread has no stack.
+        _ if harmless.is_some() && outcome.stderr.contains("fatal runtime error") => {}
         status => lines.push(format!("exit status {status}")),
     }
     lines

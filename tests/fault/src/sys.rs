@@ -1,5 +1,5 @@
 //! The system calls of the driver. The only module with `unsafe`.
-#![allow(unsafe_code, dead_code)]
+#![allow(unsafe_code)]
 
 use std::ffi::CString;
 use std::io;

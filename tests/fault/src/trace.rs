@@ -2,9 +2,11 @@
 //! unit is looked at to the execve of the command: counting their system
 //! calls, making one fail, or killing at one.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::calls::{self, Call};
@@ -17,11 +19,12 @@ pub(crate) enum Deed {
     None,
     /// Its calls are counted.
     Count,
-    /// One of them returns an error instead of being made.
-    Fail { process: usize, index: usize, errno: i32 },
+    /// One of them returns an error instead of being made. It is known by which
+    /// of the process's calls of that number it is: how many others come
+    /// before may differ from launch to launch.
+    Fail { process: usize, number: i64, turn: usize, errno: i32 },
     /// At one of them processes are killed: by bits, the supervisor 1, what it
     /// has cloned first 2.
-    #[allow(dead_code)]
     Kill { process: usize, index: usize, whom: u8 },
 }
 
@@ -35,6 +38,8 @@ pub(crate) struct Start {
     pub(crate) secure_bits: bool,
     /// With a terminal as standard input and output.
     pub(crate) terminal: bool,
+    /// What is done just before its execve.
+    pub(crate) prepare: Option<fn() -> io::Result<()>>,
     /// The path by which the first call that counts is known.
     pub(crate) from: String,
 }
@@ -57,6 +62,8 @@ struct Process {
     /// Its calls count.
     counts: bool,
     count: usize,
+    /// How many of each number.
+    turns: BTreeMap<i64, usize>,
     /// Where the call in it is among the calls, from its entry to its exit.
     in_call: Option<usize>,
     fails: Option<i32>,
@@ -117,6 +124,7 @@ fn become_program(start: &Start, stderr: &File, ends: Option<(i32, i32)>) -> io:
         drop(null);
         sys::close_from(3)?;
         sys::secure_bits(start.secure_bits)?;
+        start.prepare.map_or(Ok(()), |prepare| prepare())?;
         if let Some(user) = start.user {
             sys::become_user(user)?;
         }
@@ -128,9 +136,31 @@ fn become_program(start: &Start, stderr: &File, ends: Option<(i32, i32)>) -> io:
     }
 }
 
+/// Gives this process no standard streams but `/dev/null`, and that file.
+pub(crate) fn silence(stderr: Option<&Path>) -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    for fd in 0..3 {
+        sys::place(Some(null.as_raw_fd()), fd)?;
+    }
+    if let Some(path) = stderr {
+        let file = File::options().append(true).create(true).open(path)?;
+        sys::place(Some(file.as_raw_fd()), 2)?;
+    }
+    drop(null);
+    sys::close_from(3)
+}
+
 impl Process {
     fn new(pid: i32) -> Self {
-        Self { pid, counts: false, count: 0, in_call: None, fails: None, gone: false }
+        Self {
+            pid,
+            counts: false,
+            count: 0,
+            turns: BTreeMap::new(),
+            in_call: None,
+            fails: None,
+            gone: false,
+        }
     }
 }
 
@@ -214,6 +244,11 @@ impl Trace<'_> {
             return self.resume(pid, 0);
         }
         let signal = if event == 0 { signal } else { 0 };
+        // A jail's first process dies of its own fault, but not of a signal that
+        // a tracer hands on.
+        if matches!(signal, libc::SIGSEGV | libc::SIGILL | libc::SIGBUS) {
+            return sys::kill(pid, libc::SIGKILL);
+        }
         self.resume(pid, signal)
     }
 
@@ -239,9 +274,13 @@ impl Trace<'_> {
                 if known.counts {
                     let index = known.count;
                     known.count += 1;
+                    let turn = known.turns.entry(number).or_default();
+                    *turn += 1;
+                    let turn = *turn - 1;
                     known.in_call = Some(self.calls.len());
-                    self.calls.push(Call { process, index, number, arguments, path, result: None });
-                    self.act(process, index)?;
+                    let call = Call { process, index, turn, number, arguments, path, result: None };
+                    self.act(&call)?;
+                    self.calls.push(call);
                 }
             }
             Stop::Exit { result } => {
@@ -259,13 +298,21 @@ impl Trace<'_> {
         self.resume(pid, 0)
     }
 
-    fn act(&mut self, process: usize, index: usize) -> io::Result<()> {
+    fn act(&mut self, call: &Call) -> io::Result<()> {
         match self.deed {
-            Deed::Fail { process: which, index: at, errno } if (which, at) == (process, index) => {
+            Deed::Fail { process, number, turn, errno }
+                if (process, number, turn) == (call.process, call.number, call.turn) =>
+            {
                 self.processes[process].fails = Some(errno);
-                sys::make_none(self.processes[process].pid)
+                // A descriptor is closed whatever close(2) returns.
+                match number {
+                    libc::SYS_close => Ok(()),
+                    _ => sys::make_none(self.processes[process].pid),
+                }
             }
-            Deed::Kill { process: which, index: at, whom } if (which, at) == (process, index) => {
+            Deed::Kill { process, index, whom }
+                if (process, index) == (call.process, call.index) =>
+            {
                 for (bit, process) in [(1, 0), (2, 1)] {
                     if whom & bit != 0
                         && let Some(process) = self.processes.get(process)

@@ -84,6 +84,10 @@ lifecycle.timeout = "10m"
         "mapped",
         "root.path = \"{root}\"\nroot.ephemeral = true\nidmap.mode = \"auto\"\nmounts = [{ target = \"/data\", bind = \"{dir}/data\", idmap = true }]",
     ),
+    plain(
+        "owned",
+        "root.path = \"{dir}/owned\"\nidmap.mode = \"auto\"\nidmap.ownership = \"chown\"",
+    ),
     plain("closure", "root.binaries = [\"/bin/true\"]\nprocess.command = [\"/bin/true\"]"),
     plain("archive", "root.tar = \"{dir}/root.tar\""),
     plain("block", "root.image = \"{dir}/root.squashfs\""),
@@ -123,6 +127,19 @@ impl Unit {
         fs::remove_dir_all("/var/lib/jailrun").ok();
     }
 
+    /// What an import that has failed has left half done, and `image gc` does
+    /// not take back.
+    pub(crate) fn half_stored(&self, world: &World) -> Vec<String> {
+        let temporary = || fs::read_dir("/var/lib/jailrun/tmp").into_iter().flatten().flatten();
+        if temporary().next().is_some() {
+            let collected = Command::new(&world.jailrun).args(["image", "gc", "--quiet"]).status();
+            if !collected.is_ok_and(|status| status.success()) {
+                return vec!["`jailrun image gc` fails".to_owned()];
+            }
+        }
+        temporary().map(|entry| format!("left: {}", entry.path().display())).collect()
+    }
+
     /// What it has made and not taken back.
     pub(crate) fn made(&self, world: &World) -> Vec<String> {
         let there = |made: &&&str| Self::root(world).join(made).symlink_metadata().is_ok();
@@ -143,6 +160,10 @@ pub(crate) fn write(world: &World) -> io::Result<()> {
         "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/:/bin/sh\n",
     )?;
     fs::write(root.join("etc/shadow"), "")?;
+    for name in ["proc", "sys", "dev", "tmp", "run", "bin"] {
+        fs::create_dir_all(scratch.join("owned").join(name))?;
+    }
+    fs::copy("/bin/busybox", scratch.join("owned/bin/busybox"))?;
     fs::write(root.join("etc/group"), "root:x:0:\nstaff:x:50:alice\n")?;
     let lower = scratch.join("lower");
     for name in ["lower", "a:b", "data", "up", "work", "up2", "work2"] {

@@ -698,7 +698,7 @@ fn id_maps(sheet: &mut Sheet) {
     }
     std::os::unix::fs::chown(&ground.bench.root, Some(0), Some(0)).unwrap();
     let file = ground.bench.root.join("data/file");
-    let mut owner = |set: &[&str]| {
+    let owner = |set: &[&str]| {
         let run = ground.with(Caller::Root, set, &["write", "/data/file", "x"]);
         assert_eq!(said(&run), "succeeds", "{run:?}");
         let inside = ground.with(Caller::Root, set, &["stat", "/data/file"]).json();

@@ -8,6 +8,8 @@ use super::drive;
 const ELSEWHERE: &[(&str, &str)] = &[
     ("EnableControllers", "needs a v2 hierarchy with controllers of limits"),
     ("MoveSupervisor", "needs a v2 hierarchy with controllers of limits"),
+    ("FindJail", "needs another jail that runs"),
+    ("JoinJail", "needs another jail that runs"),
     ("ClearGroups", "needs a caller with groups and a user namespace"),
 ];
 
