@@ -1,17 +1,19 @@
 //! Id maps, and trees of the host with the ids of the jail: what takes the
 //! privileges of the supervisor while the jail's first process waits.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 
-use super::apply::{Applied, Context, loop_filesystem, open_host, propagation_flag};
+use super::apply::{
+    Applied, Context, loop_filesystem, new_filesystem, open_host, propagation_flag,
+};
 use super::error::Failed;
 use crate::plan::describe::tree_text;
 use crate::plan::step::{
-    HostTree, IdMaps, IdRange, MapWriter, MountFlags, Propagation, TreeSource,
+    FsOption, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Propagation, TreeSource,
 };
 use crate::sys::{self, MountAttr};
 
@@ -30,8 +32,17 @@ pub(super) fn prepare(
     if !trees.is_empty() {
         let path = PathBuf::from(format!("{pid}/ns/user"));
         let namespace = sys::openat2(cx.proc()?, &path, libc::O_RDONLY, 0)?;
+        let mapped = map.filter(|_| trees.iter().any(|tree| tree.mapped));
+        let nobody = match mapped {
+            Some(map) => {
+                let nobody = nobody(cx)?;
+                probe(map, nobody, namespace.as_fd())?;
+                nobody
+            }
+            None => (0, 0),
+        };
         for tree in trees {
-            let found = open(cx, tree, map, namespace.as_fd()).map_err(|failed| {
+            let found = open(cx, tree, map, nobody, namespace.as_fd()).map_err(|failed| {
                 let detail = failed.detail.map_or(String::new(), |detail| format!(", {detail}"));
                 Failed { detail: Some(format!("`{}`{detail}", tree_text(tree))), ..failed }
             })?;
@@ -136,6 +147,7 @@ fn open(
     cx: &Context,
     tree: &HostTree,
     map: Option<&IdMaps>,
+    nobody: Owners,
     namespace: BorrowedFd<'_>,
 ) -> Applied<OwnedFd> {
     let fd = match &tree.source {
@@ -152,8 +164,7 @@ fn open(
     };
     let before = nix::sys::stat::fstat(&fd)?;
     attr.set = sys::mount::ATTR_IDMAP;
-    attr.userns_fd =
-        u64::try_from(std::os::fd::AsRawFd::as_raw_fd(&namespace)).map_err(|_| Errno::EBADF)?;
+    attr.userns_fd = u64::try_from(namespace.as_raw_fd()).map_err(|_| Errno::EBADF)?;
     sys::mount_setattr(fd.as_fd(), tree.recursive, &attr).map_err(|errno| match errno {
         // The kernel's word for a file system that does not know of it; an
         // invalid argument otherwise would be jailrun's mistake.
@@ -164,17 +175,95 @@ fn open(
         errno => errno.into(),
     })?;
     let after = nix::sys::stat::fstat(&fd)?;
+    compare(map, nobody, owners(&before), owners(&after))?;
+    Ok(fd)
+}
+
+/// User and group of a file.
+type Owners = (u32, u32);
+
+fn owners(file: &nix::sys::stat::FileStat) -> Owners {
+    (file.st_uid, file.st_gid)
+}
+
+/// What shows for an owner that has no place in a map: user and group.
+fn nobody(cx: &Context) -> Applied<Owners> {
+    let read = |name: &str| -> Applied<u32> {
+        let path = PathBuf::from(format!("sys/kernel/{name}"));
+        let file = sys::openat2(cx.proc()?, &path, libc::O_RDONLY, 0)?;
+        let mut text = [0_u8; 16];
+        let length = nix::unistd::read(&file, &mut text)?;
+        let text = String::from_utf8_lossy(&text[..length]);
+        text.trim().parse().map_err(|_| Errno::EINVAL.into())
+    };
+    Ok((read("overflowuid")?, read("overflowgid")?))
+}
+
+/// Refuses owners that do not show as the map says.
+fn compare(map: &IdMaps, nobody: Owners, before: Owners, after: Owners) -> Applied {
     for (what, before, after, wanted) in [
-        ("user", before.st_uid, after.st_uid, map.uid_outside(before.st_uid)),
-        ("group", before.st_gid, after.st_gid, map.gid_outside(before.st_gid)),
+        ("user", before.0, after.0, map.uid_outside(before.0).unwrap_or(nobody.0)),
+        ("group", before.1, after.1, map.gid_outside(before.1).unwrap_or(nobody.1)),
     ] {
-        // What has no place in the map shows as the kernel's nobody.
-        if wanted.is_some_and(|wanted| wanted != after) {
-            let detail = format!("its {what} {before} shows as {after}");
+        if wanted != after {
+            let detail = format!("its {what} {before} shows as {after}, expected {wanted}");
             return Err(Failed::because(Errno::EIO, detail));
         }
     }
-    Ok(fd)
+    Ok(())
+}
+
+/// Owners that tell a map from every other one with as many ranges: both ends
+/// of each range, and what follows them.
+fn samples(map: &IdMaps) -> Vec<Owners> {
+    let ends = |ranges: &[IdRange]| -> Vec<u32> {
+        let ends = ranges.iter().flat_map(|range| {
+            let last = range.inside + (range.count - 1);
+            // The number after the last is the kernel's word for none.
+            [Some(range.inside), Some(last), last.checked_add(1).filter(|id| *id != u32::MAX)]
+        });
+        ends.flatten().collect()
+    };
+    let (uid, gid) = (ends(&map.uid), ends(&map.gid));
+    let at = |list: &[u32], index: usize| list.get(index).or(list.first()).copied().unwrap_or(0);
+    (0..uid.len().max(gid.len())).map(|index| (at(&uid, index), at(&gid, index))).collect()
+}
+
+/// Looks at a file system of files whose owners are known whether a user
+/// namespace maps what was planned: the root of a tree, mostly root's, does not
+/// tell.
+fn probe(map: &IdMaps, nobody: Owners, namespace: BorrowedFd<'_>) -> Applied {
+    use nix::fcntl::AtFlags;
+    use nix::sys::stat::{Mode, SFlag, fstatat, mknodat};
+    use nix::unistd::{Gid, Uid, fchownat};
+    let options = [FsOption { key: "size", value: Some("4k".to_owned()) }];
+    let files = new_filesystem(c"tmpfs", "jailrun", &options, MountFlags::NONE)?;
+    let samples: Vec<_> =
+        samples(map).into_iter().zip(0..).map(|(it, n): (_, u32)| (it, n.to_string())).collect();
+    for (owners, name) in &samples {
+        mknodat(&files, name.as_str(), SFlag::S_IFREG, Mode::empty(), 0)?;
+        let (uid, gid) = (Uid::from_raw(owners.0), Gid::from_raw(owners.1));
+        fchownat(&files, name.as_str(), Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    }
+    let attr = MountAttr {
+        set: sys::mount::ATTR_IDMAP,
+        userns_fd: u64::try_from(namespace.as_raw_fd()).map_err(|_| Errno::EBADF)?,
+        ..MountAttr::default()
+    };
+    match sys::mount_setattr(files.as_fd(), false, &attr) {
+        // A kernel before 6.3 maps no tmpfs: there is what it says of the maps
+        // in /proc, and the root of each tree.
+        Err(Errno::EINVAL) => return Ok(()),
+        mapped => mapped?,
+    }
+    for (before, name) in &samples {
+        let after = fstatat(&files, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        compare(map, nobody, *before, owners(&after)).map_err(|failed| Failed {
+            detail: failed.detail.map(|detail| format!("the user namespace is another: {detail}")),
+            ..failed
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -189,5 +278,68 @@ mod tests {
         ];
         assert_eq!(map_text(&ranges), "0 1000 1\n1 100000 65535\n");
         assert_eq!(sorted(&ranges), [[0, 1000, 1], [1, 100_000, 65_535]]);
+    }
+
+    fn maps(uid: &[[u32; 3]], gid: &[[u32; 3]]) -> IdMaps {
+        let ranges = |list: &[[u32; 3]]| {
+            let range = |[inside, outside, count]: &[u32; 3]| IdRange {
+                inside: *inside,
+                outside: *outside,
+                count: *count,
+            };
+            list.iter().map(range).collect()
+        };
+        IdMaps { uid: ranges(uid), gid: ranges(gid), writer: MapWriter::Supervisor }
+    }
+
+    /// Whether files under one map look as another one says.
+    fn looks_like(planned: &IdMaps, real: &IdMaps) -> bool {
+        let nobody = (65_534, 65_533);
+        samples(planned).into_iter().all(|before| {
+            let uid = real.uid_outside(before.0).unwrap_or(nobody.0);
+            let gid = real.gid_outside(before.1).unwrap_or(nobody.1);
+            compare(planned, nobody, before, (uid, gid)).is_ok()
+        })
+    }
+
+    #[test]
+    fn a_map_that_is_swapped_partial_or_too_large_shows() {
+        let two = [[0, 1000, 10], [10, 5000, 20]];
+        let one = [[0, 7000, 65_536]];
+        let planned = maps(&two, &one);
+        assert!(looks_like(&planned, &planned));
+        for wrong in [
+            [[0, 5000, 10], [10, 1000, 20]],
+            [[0, 1000, 10], [10, 5001, 20]],
+            [[0, 1000, 10], [10, 5000, 19]],
+            [[0, 1000, 9], [10, 5000, 20]],
+            [[0, 1000, 10], [11, 5000, 19]],
+            [[0, 1000, 10], [10, 5000, 21]],
+        ] {
+            assert!(!looks_like(&planned, &maps(&wrong, &one)), "{wrong:?} as users");
+            let planned = maps(&one, &two);
+            assert!(!looks_like(&planned, &maps(&one, &wrong)), "{wrong:?} as groups");
+        }
+        // Users for groups.
+        assert!(!looks_like(&planned, &maps(&one, &two)));
+        // A map of nothing.
+        assert!(!looks_like(&planned, &maps(&[], &[])));
+    }
+
+    #[test]
+    fn an_owner_outside_of_the_map_is_to_show_as_nobody() {
+        let map = maps(&[[0, 1000, 10]], &[[0, 1000, 10]]);
+        let nobody = (65_534, 65_533);
+        assert!(compare(&map, nobody, (3, 4), (1003, 1004)).is_ok());
+        assert!(compare(&map, nobody, (10, 99), nobody).is_ok());
+        assert!(compare(&map, nobody, (10, 4), (10, 1004)).is_err());
+        assert!(compare(&map, nobody, (3, 10), (1003, 10)).is_err());
+        assert!(compare(&map, nobody, (3, 4), (1003, 65_533)).is_err());
+    }
+
+    #[test]
+    fn the_last_id_has_none_after_it() {
+        let whole = maps(&[[0, 0, u32::MAX]], &[[0, 0, 1]]);
+        assert_eq!(samples(&whole), [(0, 0), (u32::MAX - 1, 0), (0, 1)]);
     }
 }

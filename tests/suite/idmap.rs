@@ -212,11 +212,21 @@ fn a_helper_that_maps_less_or_other_fails_the_launch() {
         assert!(run.stderr.contains(said), "{text}: {run:?}");
         bench.assert_nothing_left();
     }
+    // Ranges in each other's place.
+    let two = "nobody:100000:100\nnobody:200000:100\n";
+    fs::write(&ranges, two).unwrap();
+    let swapped = forged(&bench, "exec REAL $1 0 65534 1 1 200000 100 101 100000 100");
+    let covers =
+        [(&*ranges, "/etc/subuid"), (&*ranges, "/etc/subgid"), (&*swapped, "/usr/bin/newuidmap")];
+    let run = up_where(&covers, &bench, Caller::User, SHOW_MAPS);
+    assert_eq!((run.status, &*run.stdout), (125, ""), "{run:?}");
+    assert!(run.stderr.contains("the uid_map is not the one that was asked for"), "{run:?}");
+    bench.assert_nothing_left();
     // The control: the helper itself, in the same place.
     let forged = forged(&bench, "exec REAL \"$@\"");
     let covers =
         [(&*ranges, "/etc/subuid"), (&*ranges, "/etc/subgid"), (&*forged, "/usr/bin/newuidmap")];
-    assert_eq!(map(&up_where(&covers, &bench, Caller::User, SHOW_MAPS)).len(), 4);
+    assert_eq!(map(&up_where(&covers, &bench, Caller::User, SHOW_MAPS)).len(), 6);
 }
 
 #[test]
