@@ -54,4 +54,6 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0010", "devices of a bound directory that stay closed"),
     ("W0013", "a file or device that no user of the jail can open"),
     ("W0014", "a capability that undoes mounts which were made for the jail from outside"),
+    ("W0015", "ids of a unit that another running jail has as well"),
+    ("W0016", "files that are to belong to the jail, on a file system that cannot show that"),
 ];

@@ -1,6 +1,7 @@
 //! `--dry-run`: what would happen here, and whether it would work. Asks the
 //! host, changes nothing.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -10,8 +11,9 @@ use crate::host::{Host, Kind};
 use crate::names;
 use crate::plan::cgroup::LeftOut;
 use crate::plan::describe::describe;
-use crate::plan::step::{Namespace, NodeKind, OWN_FILES, Origin, Step};
-use crate::plan::{Plan, Planning};
+use crate::plan::ids::unmappable;
+use crate::plan::step::{IdRange, Namespace, NodeKind, OWN_FILES, Origin, Step};
+use crate::plan::{FoundIds, Plan, Planning};
 use crate::source::Sources;
 use crate::unit::Effective;
 
@@ -93,6 +95,9 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             let limit = host.hard_limit(names::NOFILE);
             if !trees.is_empty() && limit < files {
                 return Fails(format!("it takes {files} open files, the hard limit is {limit}"));
+            }
+            if let Some(reason) = trees.iter().find_map(|tree| unmappable(tree, host)) {
+                return Fails(reason);
             }
             let missing = namespaces.iter().find(|namespace| {
                 host.look(&Path::new("/proc/self/ns").join(namespace.file())).is_err()
@@ -298,20 +303,29 @@ impl DryRun<'_> {
     }
 
     /// Every setting in force with its value and the place that set it.
-    fn effective(&self) -> Vec<(&str, &str, String)> {
+    fn effective(&self) -> Vec<(&str, Cow<'_, str>, String)> {
         let of_image = &self.planning.from_image;
         let mut list = Vec::new();
         for setting in self.settings {
             let key = setting.key.as_str();
             match (setting.span, of_image.iter().find(|(known, _)| *known == key)) {
-                (Some(span), _) => list.push((key, &*setting.value, self.sources.place(span))),
+                (Some(span), _) => {
+                    list.push((key, Cow::from(&*setting.value), self.sources.place(span)));
+                }
                 // Listed below.
                 (None, Some(_)) => {}
-                (None, None) => list.push((key, &*setting.value, "default".to_owned())),
+                (None, None) => list.push((key, Cow::from(&*setting.value), "default".to_owned())),
             }
         }
         let place = "the image's configuration";
-        list.extend(of_image.iter().map(|(key, value)| (*key, &**value, place.to_owned())));
+        list.extend(
+            of_image.iter().map(|(key, value)| (*key, Cow::from(&**value), place.to_owned())),
+        );
+        list.extend(self.planning.ids.iter().map(|FoundIds { key, range, place }| {
+            let IdRange { inside, outside, count } = range;
+            let value = format!("{{ inside = {inside}, outside = {outside}, count = {count} }}");
+            (*key, Cow::from(value), place.clone())
+        }));
         list
     }
 

@@ -171,6 +171,8 @@ pub trait Host {
     fn is_delegated(&self, group: &Path) -> bool;
     /// Device number of the file system that holds the path.
     fn device_of(&self, path: &Path) -> io::Result<(u32, u32)>;
+    /// Type of the file system that holds the path, statfs(2) `f_type`.
+    fn filesystem(&self, path: &Path) -> io::Result<i64>;
     /// Permission bits and owner of a directory.
     fn attributes(&self, path: &Path) -> io::Result<Attributes>;
     /// Whether an overlay that heeds these marks sees nothing below that
@@ -359,6 +361,12 @@ impl Host for Machine {
         let found = std::fs::metadata(path).map(|found| found.dev());
         let number = self.ask("on which device this is:", path, found)?;
         Ok((libc::major(number), libc::minor(number)))
+    }
+
+    fn filesystem(&self, path: &Path) -> io::Result<i64> {
+        let found = nix::sys::statfs::statfs(path).map_err(io::Error::from);
+        let found = self.ask("on which file system this is:", path, found)?;
+        Ok(sys::filesystem_magic(&found))
     }
 
     fn attributes(&self, path: &Path) -> io::Result<Attributes> {

@@ -283,6 +283,13 @@ pub fn effective_capabilities() -> Result<u64> {
     Ok(u64::from(data[0][0]) | u64::from(data[1][0]) << 32)
 }
 
+/// The type of a file system, as `linux/magic.h` has it; the number's type is
+/// another in each C library.
+#[expect(clippy::unnecessary_cast, reason = "not with every C library")]
+pub fn filesystem_magic(found: &nix::sys::statfs::Statfs) -> i64 {
+    (found.filesystem_type().0 as i64) & 0xffff_ffff
+}
+
 /// Sets a resource limit of this process, prlimit(2); `u64::MAX` is none.
 pub fn setrlimit(resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit: [u64; 2] = [soft, hard];

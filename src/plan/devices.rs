@@ -234,7 +234,9 @@ impl<H: Host> Planner<'_, H> {
             .mounts
             .iter()
             .any(|mount| matches!(mount.kind.value, MountKind::Image(_)));
-        if mounts_devices {
+        // From outside it is not asked, and inside a user namespace nobody may
+        // give rules.
+        if mounts_devices && !self.opens_trees {
             self.limit_devices_late = Some(limit);
         } else {
             groups.create.push(limit);

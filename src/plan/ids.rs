@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::root::Tree;
 use super::step::{HostTree, IdMaps, MapWriter, Planned, Step, TreeSource};
-use super::{Planner, origin};
+use super::{FoundIds, Planner, origin};
 use crate::diagnostic::Diagnostic;
 use crate::host::Host;
 use crate::source::Span;
@@ -109,18 +109,71 @@ impl<H: Host> Planner<'_, H> {
             self.check_helpers(map);
         }
         self.shift = self.shift_of(map, maps.as_ref());
+        // The grid's range has been claimed already, and the host's own numbers
+        // are nobody's to claim.
+        let chosen = map.mode.value == IdMode::Manual || map.base.is_some();
+        if let Some(maps) = maps.as_ref().filter(|_| is_root && chosen) {
+            self.claim_chosen(map, maps);
+        }
         self.maps = maps;
     }
 
-    /// Takes the jail's range, where it has one of its own.
+    /// Claims the ranges that the unit names, and tells of another running
+    /// jail that has some of them: two may be meant to own the same files.
+    fn claim_chosen(&mut self, map: &IdMap, maps: &IdMaps) {
+        let mut ranges: Vec<_> =
+            maps.uid.iter().chain(&maps.gid).map(|range| (range.outside, range.count)).collect();
+        ranges.sort_unstable();
+        ranges.dedup();
+        let others = self.claims_of_others();
+        for range in ranges {
+            if let Some((_, owner)) = others.iter().find(|(other, _)| meet(*other, range)) {
+                let (first, last) = (range.0, range.0 + (range.1 - 1));
+                let of = |list: &[Setting<IdRange>]| {
+                    list.iter().find(|it| it.value.outside == first).and_then(|it| it.span)
+                };
+                let base = map.base.as_ref().and_then(|base| base.span);
+                let span = base.or_else(|| of(&map.uid)).or_else(|| of(&map.gid));
+                let message = format!("the running jail `{owner}` has some of these ids as well");
+                self.find(
+                    Diagnostic::warning("W0015", message)
+                        .at_maybe(span, format!("{first} to {last} of the host"))
+                        .help("each can reach the other's files: give one another range, unless that is meant"),
+                );
+            }
+            self.claims.push(Claim::Chosen(range.0, range.1));
+        }
+    }
+
+    /// Takes the jail's ranges, where it has some of its own.
     pub(super) fn claim_ids(&mut self, state: &Path) {
-        if let Some(slot) = self.slot
-            && let Some(map) = &self.unit.idmap
-        {
-            let step =
-                Step::ClaimIds { path: claim(state, slot), name: self.unit.name.value.clone() };
+        let Some(map) = &self.unit.idmap else { return };
+        let name = &self.unit.name.value;
+        for claim in std::mem::take(&mut self.claims) {
+            let step = Step::ClaimIds { path: claim.path(state, name), name: name.clone() };
             self.push(step, origin(map.mode.span.or(map.at), "idmap.mode"));
         }
+    }
+
+    /// Ranges that other running jails of root have claimed, and which those
+    /// are.
+    fn claims_of_others(&self) -> Vec<((u32, u32), String)> {
+        let state = self.host.state_directory();
+        let names = self.host.list(&state).unwrap_or_default();
+        let claims = names.iter().filter_map(|name| {
+            let (claim, owner) = Claim::parse(name)?;
+            let path = state.join(name);
+            let owner = match owner {
+                Some(owner) => owner.to_owned(),
+                // Empty for the moment between the lock and the name.
+                None => {
+                    String::from_utf8_lossy(&self.host.read(&path, 64).unwrap_or_default()).into()
+                }
+            };
+            let is_theirs = owner != self.unit.name.value && self.host.is_locked(&path);
+            is_theirs.then(|| (claim.range(), owner))
+        });
+        claims.collect()
     }
 
     /// The first id of root's jail of that name.
@@ -144,15 +197,11 @@ impl<H: Host> Planner<'_, H> {
         let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
         });
-        let state = self.host.state_directory();
+        let claimed = self.claims_of_others();
         let free = (0..SLOTS).map(|next| (hash.wrapping_add(next)) % SLOTS).find(|slot| {
-            let first = GRID + slot * COUNT;
-            let is_given =
-                given.iter().any(|given| meet((given.first, given.count), (first, COUNT)));
-            let path = claim(&state, *slot);
-            !is_given
-                && (!self.host.is_locked(&path)
-                    || self.host.read(&path, 64).is_ok_and(|owner| owner == name))
+            let range = Claim::Slot(*slot).range();
+            let is_given = given.iter().any(|given| meet((given.first, given.count), range));
+            !is_given && !claimed.iter().any(|(other, _)| meet(*other, range))
         });
         let Some(slot) = free else {
             self.find(
@@ -161,8 +210,20 @@ impl<H: Host> Planner<'_, H> {
             );
             return None;
         };
-        self.slot = Some(slot);
-        Some(GRID + slot * COUNT)
+        self.claims.push(Claim::Slot(slot));
+        let place = match slot == hash % SLOTS {
+            true => "the place of the jail's name among the ranges of root's jails",
+            false => "the first free range after the place of the jail's name",
+        };
+        let outside = Claim::Slot(slot).range().0;
+        self.found_ids("idmap.uid", IdRange { inside: 0, outside, count }, place);
+        self.found_ids("idmap.gid", IdRange { inside: 0, outside, count }, place);
+        Some(outside)
+    }
+
+    /// Notes where ids come from that the unit does not name.
+    fn found_ids(&mut self, key: &'static str, range: IdRange, place: &str) {
+        self.ids.push(FoundIds { key, range, place: place.to_owned() });
     }
 
     /// Root inside is the caller, and what follows are the caller's ranges.
@@ -201,12 +262,17 @@ impl<H: Host> Planner<'_, H> {
             given = vec![Given { first: base.value, count, ..range.clone() }];
         }
         let wanted = map.count.as_ref().map_or(COUNT, |count| count.value);
-        let mut ranges = vec![IdRange { inside: 0, outside: own, count: 1 }];
+        let key = if kind.what == USERS.what { "idmap.uid" } else { "idmap.gid" };
+        let root = IdRange { inside: 0, outside: own, count: 1 };
+        self.found_ids(key, root, "the caller");
+        let mut ranges = vec![root];
         let mut inside = 1;
         for range in given {
             let count = range.count.min(wanted.saturating_sub(inside));
             if count > 0 {
-                ranges.push(IdRange { inside, outside: range.first, count });
+                let found = IdRange { inside, outside: range.first, count };
+                ranges.push(found);
+                self.found_ids(key, found, &range.place);
                 inside += count;
             }
         }
@@ -310,6 +376,24 @@ impl<H: Host> Planner<'_, H> {
                     .at_maybe(map.mode.span.or(map.at), label)
                     .help("`apt-get install uidmap` as root, or mode \"root\""),
             );
+        }
+    }
+
+    /// Tells of trees whose file system cannot show other owners.
+    pub(super) fn check_mapped(&mut self, steps: &[Planned]) {
+        let Some(map) = &self.unit.idmap else { return };
+        let trees = steps.iter().find_map(|planned| match &planned.step {
+            Step::Enter { trees, .. } => Some(trees),
+            _ => None,
+        });
+        for tree in trees.into_iter().flatten() {
+            if let Some(reason) = unmappable(tree, self.host) {
+                self.find(
+                    Diagnostic::warning("W0016", reason)
+                        .at_maybe(map.ownership.span.or(map.at), "its files are to be the jail's")
+                        .help("`ownership = \"chown\"` changes the owners in a root directory instead"),
+                );
+            }
         }
     }
 
@@ -488,6 +572,48 @@ impl<H: Host> Planner<'_, H> {
     }
 }
 
+/// File systems without mapped mounts, and since when they have some: magic
+/// number of statfs(2), name, version of the kernel.
+const UNMAPPABLE: &[(i64, &str, Option<(u32, u32)>)] = &[
+    (0x0000_6969, "nfs", None),
+    (0xff53_4d42, "cifs", None),
+    (0xfe53_4d42, "smb2", None),
+    (0x794c_7630, "overlay", None),
+    (0x0000_9fa0, "proc", None),
+    (0x6265_6572, "sysfs", None),
+    (0x0027_e0eb, "cgroup", None),
+    (0x6367_7270, "cgroup2", None),
+    (0x0000_1cd1, "devpts", None),
+    // From then on its server is asked.
+    (0x6573_5546, "fuse", Some((6, 12))),
+    (0x0102_1994, "tmpfs", Some((6, 3))),
+    (0x7371_7368, "squashfs", Some((6, 2))),
+    (0xe0f5_e1e2, "erofs", Some((5, 19))),
+    (0xf2f5_2010, "f2fs", Some((5, 18))),
+    (0x9123_683e, "btrfs", Some((5, 15))),
+];
+
+/// Why a tree cannot be mapped, if that is so.
+pub(crate) fn unmappable(tree: &HostTree, host: &impl Host) -> Option<String> {
+    let TreeSource::Path(path) = &tree.source else { return None };
+    if !tree.mapped {
+        return None;
+    }
+    let magic = host.filesystem(path).ok()?;
+    let (_, name, since) = UNMAPPABLE.iter().find(|(known, ..)| *known == magic)?;
+    let path = path.display();
+    let Some((major, minor)) = since else {
+        return Some(format!("`{path}` is on {name}, which has no mapped mounts"));
+    };
+    let text = host.read(Path::new("/proc/sys/kernel/osrelease"), 64).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    (version < (*major, *minor)).then(|| {
+        format!("`{path}` is on {name}, which has mapped mounts since Linux {major}.{minor}")
+    })
+}
+
 /// A range of ids that is a user's to give.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Given {
@@ -525,7 +651,79 @@ fn meet(one: (u32, u32), other: (u32, u32)) -> bool {
     begins_before_end(one, other) && begins_before_end(other, one)
 }
 
-/// The file that whoever has a range holds the lock on.
-fn claim(state: &Path, slot: u32) -> PathBuf {
-    state.join(format!("ids-{slot}"))
+/// Ranges of ids that a running jail of root has for itself: a file in the
+/// state directory, locked as long as it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// One of the grid, which no two jails may have.
+    Slot(u32),
+    /// One that a unit names: first id and how many.
+    Chosen(u32, u32),
+}
+
+impl Claim {
+    /// First id and how many.
+    fn range(self) -> (u32, u32) {
+        match self {
+            Self::Slot(slot) => (GRID + slot * COUNT, COUNT),
+            Self::Chosen(first, count) => (first, count),
+        }
+    }
+
+    /// The file that whoever has it holds the lock on.
+    fn path(self, state: &Path, name: &str) -> PathBuf {
+        match self {
+            Self::Slot(slot) => state.join(format!("ids-{slot}")),
+            Self::Chosen(first, count) => state.join(format!("ids-{first}-{count}-{name}")),
+        }
+    }
+
+    /// Reads the name of such a file; with the jail's where it is part of it.
+    fn parse(name: &str) -> Option<(Self, Option<&str>)> {
+        let rest = name.strip_prefix("ids-")?;
+        let Some((first, rest)) = rest.split_once('-') else {
+            let slot = rest.parse().ok().filter(|slot| *slot < SLOTS)?;
+            return Some((Self::Slot(slot), None));
+        };
+        let (count, name) = rest.split_once('-')?;
+        Some((Self::Chosen(first.parse().ok()?, count.parse().ok()?), Some(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_read_as_they_are_named() {
+        let state = Path::new("/run");
+        for claim in [Claim::Slot(0), Claim::Slot(4095), Claim::Chosen(300_000, 65_536)] {
+            let path = claim.path(state, "a-jail-1");
+            let (read, name) = Claim::parse(path.file_name().unwrap().to_str().unwrap()).unwrap();
+            assert_eq!(read, claim);
+            assert!(name.is_none_or(|name| name == "a-jail-1"));
+        }
+        for name in ["ids-", "ids-4096", "ids-x", "ids-1-2", "ids--1-x", "ids.json", "web.json"] {
+            assert_eq!(Claim::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn ranges_meet_where_they_share_an_id() {
+        assert!(meet((0, 10), (9, 1)) && meet((9, 1), (0, 10)) && meet((3, 2), (0, 10)));
+        assert!(!meet((0, 10), (10, 1)) && !meet((10, 1), (0, 10)));
+        assert!(meet((u32::MAX - 5, 5), (u32::MAX - 1, 1)));
+    }
+
+    #[test]
+    fn a_range_beyond_the_last_id_ends_there() {
+        let names = ["1000".to_owned(), "me".to_owned()];
+        let text =
+            "# none\nme:100000:65536\nother:1:2\n1000:4294967290:4294967296\nme:x:1\nme:5:0\n";
+        let found = given(text, "/etc/subuid", Some(&names));
+        let range =
+            |first, count, line| Given { first, count, place: format!("/etc/subuid:{line}") };
+        assert_eq!(found, [range(100_000, 65_536, 2), range(4_294_967_290, 5, 4)]);
+        assert_eq!(given(text, "/etc/subuid", None).len(), 3);
+    }
 }

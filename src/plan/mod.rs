@@ -10,7 +10,7 @@ mod closure;
 pub mod describe;
 pub(crate) mod devices;
 mod files;
-mod ids;
+pub(crate) mod ids;
 mod image;
 mod jails;
 mod landlock;
@@ -26,7 +26,7 @@ pub mod view;
 use std::path::PathBuf;
 
 use self::cgroup::LeftOut;
-use self::step::{ExpectedMount, HostTree, IdMaps, MapWriter, Origin, Planned, Step};
+use self::step::{ExpectedMount, HostTree, IdMaps, IdRange, MapWriter, Origin, Planned, Step};
 use self::view::View;
 use crate::changes::Marks;
 use crate::diagnostic::{self, Diagnostic, Severity};
@@ -62,6 +62,17 @@ impl Plan {
     }
 }
 
+/// Ids of a map, and who gives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundIds {
+    /// The key that would name them.
+    pub key: &'static str,
+    /// Which.
+    pub range: IdRange,
+    /// Where they were found.
+    pub place: String,
+}
+
 /// What planning gives.
 #[derive(Debug)]
 pub struct Planning {
@@ -73,6 +84,8 @@ pub struct Planning {
     pub left_out: Vec<LeftOut>,
     /// What an image's configuration says, by key; for reports alone.
     pub from_image: Vec<(&'static str, String)>,
+    /// Ids that the unit does not name; for reports alone.
+    pub ids: Vec<FoundIds>,
 }
 
 /// How much planning looks at.
@@ -113,6 +126,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let steps = planner.steps();
     if care == Care::Everything {
         planner.check_kernel();
+        planner.check_mapped(&steps);
         planner.check_layers(&steps);
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
             planner.check_landlock();
@@ -135,7 +149,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         Care::Launch => Vec::new(),
         Care::Everything => image::settings(unit),
     };
-    Planning { plan, diagnostics, left_out: planner.left_out, from_image }
+    Planning { plan, diagnostics, left_out: planner.left_out, from_image, ids: planner.ids }
 }
 
 struct Planner<'a, H> {
@@ -145,8 +159,10 @@ struct Planner<'a, H> {
     private_user: bool,
     /// Its id map.
     maps: Option<IdMaps>,
-    /// Which range of ids is the jail's own.
-    slot: Option<u32>,
+    /// Which ranges of ids the jail has for itself.
+    claims: Vec<ids::Claim>,
+    /// Where the ids of its map come from.
+    ids: Vec<FoundIds>,
     /// How the files of the root come to belong to the jail's users.
     shift: ids::Shift,
     /// Whether the host's trees are opened from outside of the jail.
@@ -193,7 +209,8 @@ impl<'a, H: Host> Planner<'a, H> {
             host,
             private_user,
             maps: None,
-            slot: None,
+            claims: Vec::new(),
+            ids: Vec::new(),
             shift: ids::Shift::default(),
             opens_trees: false,
             trees: Vec::new(),

@@ -370,6 +370,11 @@ impl Host for Table {
         fd < 3
     }
 
+    fn filesystem(&self, _: &Path) -> io::Result<i64> {
+        // ext4.
+        Ok(0xef53)
+    }
+
     fn is_locked(&self, _: &Path) -> bool {
         false
     }

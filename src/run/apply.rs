@@ -69,8 +69,8 @@ pub(super) struct Context {
     jails: Vec<(u32, OwnedFd)>,
     /// Devices that files are mounted from.
     pub(super) loops: Vec<LoopDevice>,
-    /// The lock on the jail's range of ids.
-    pub(super) claim: Option<std::fs::File>,
+    /// The locks on the jail's ranges of ids.
+    claims: Vec<std::fs::File>,
     /// What has been opened for the jail from outside.
     trees: Vec<Option<OwnedFd>>,
     /// Becomes readable when the v1 memory group runs out.
@@ -103,7 +103,7 @@ impl Context {
             held: None,
             jails: Vec::new(),
             loops: Vec::new(),
-            claim: None,
+            claims: Vec::new(),
             trees: Vec::new(),
             oom: None,
             supervise: super::Supervision::default(),
@@ -237,7 +237,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
     match step {
         Step::MakeStateDirectory { path } => state::make_directory(path)?,
         Step::Journal { path } => cx.lock = Some(state::take_name(path, plan)?),
-        Step::ClaimIds { path, name } => cx.claim = Some(state::claim(path, name)?),
+        Step::ClaimIds { path, name } => cx.claims.push(state::claim(path, name)?),
         Step::ShiftOwners { root, uid, gid } => crate::owners::shift(root, uid, gid)?,
         Step::MakeHostNode { root, path, kind } => {
             let root =
@@ -683,7 +683,7 @@ fn enter(
             cx.locks.clear();
             cx.held = None;
             cx.oom = None;
-            cx.claim = None;
+            cx.claims.clear();
             cx.status = Some(status);
             nix::sys::stat::umask(Mode::empty());
             if let Some((ours, theirs)) = go {

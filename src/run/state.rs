@@ -248,11 +248,17 @@ fn write_journal(file: &mut File, was_used: bool, path: &Path, plan: &Plan) -> A
     Ok(file.write_all(&text)?)
 }
 
-/// Takes the lock of a range of ids. What a killed launch has left is free.
+/// Takes the lock of a range of ids. What a killed launch has left is free; who
+/// only looks whether somebody has the range holds the lock for a moment.
 pub(super) fn claim(path: &Path, name: &str) -> Applied<File> {
+    let deadline = Instant::now() + Duration::from_secs(1);
     loop {
         let mut file = open_journal(path, true)?;
         if !try_lock(&file)? {
+            if Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
             return Err(Failed::because(
                 Errno::EWOULDBLOCK,
                 "another jail has taken this range in the meantime",

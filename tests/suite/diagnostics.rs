@@ -197,6 +197,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0310", "plan::tests: the kernel at hand has every feature"),
     ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
     ("E0315", "idmap: this machine has the helpers"),
+    ("W0015", "idmap: another jail has to run"),
+    ("W0016", "idmap: it takes a mount of the test's own"),
     ("W0011", "plan::tests: the kernel at hand has every part of Landlock"),
     ("E0318", "host::tests: a machine that answers every question"),
     ("W0008", "plan::tests: an image that is not in the store"),

@@ -308,6 +308,193 @@ fn jails_that_run_together_share_no_range() {
     one.assert_nothing_left();
 }
 
+/// What a jail of root that is kept running is told to do.
+fn keep_running(bench: &Bench, words: &[&str]) -> std::process::Child {
+    let mut all = vec!["up", bench.unit.to_str().unwrap(), "--quiet"];
+    all.extend(words);
+    all.extend(["--", "/bin/sleep", "60"]);
+    command(Caller::Root, jailrun(), &all).spawn().unwrap()
+}
+
+fn is_locked(path: &Path) -> bool {
+    fs::File::open(path).is_ok_and(|file| file.try_lock_shared().is_err())
+}
+
+#[test]
+fn jails_whose_units_name_the_same_ids_are_told_of_each_other() {
+    let one = bench("", "[idmap]\nbase = 300000\n");
+    owned_by_root(&one);
+    let claim = PathBuf::from(format!("/run/jailrun/ids-300000-65536-{}", one.name));
+    let mut running = keep_running(&one, &[]);
+    eventually("the claim", || is_locked(&claim));
+    let range = |outside: u32| format!("[{{ inside = 0, outside = {outside}, count = 10 }}]");
+    let manual = |uid: u32, gid: u32| {
+        let (uid, gid) = (range(uid), range(gid));
+        format!("[idmap]\nmode = \"manual\"\nuid = {uid}\ngid = {gid}\n")
+    };
+    for (text, meets) in [
+        ("[idmap]\nbase = 300000\n".to_owned(), true),
+        ("[idmap]\nbase = 365535\ncount = 5\n".to_owned(), true),
+        ("[idmap]\nbase = 365536\ncount = 5\n".to_owned(), false),
+        ("[idmap]\nbase = 299995\ncount = 5\n".to_owned(), false),
+        (manual(250_000, 300_100), true),
+        (manual(300_100, 250_000), true),
+        (manual(250_000, 260_000), false),
+    ] {
+        let other = bench("", &text);
+        owned_by_root(&other);
+        let words = ["up", other.unit.to_str().unwrap(), "--", "/bin/true"];
+        let run = finish(command(Caller::Root, jailrun(), &words).spawn().unwrap());
+        assert_eq!(run.status, 0, "{text}: {run:?}");
+        let said = format!("warning[W0015]: the running jail `{}` has some", one.name);
+        assert_eq!(run.stderr.contains(&said), meets, "{text}: {run:?}");
+        assert_eq!(run.stderr.contains("[W0015]"), meets, "{text}: {run:?}");
+        other.assert_nothing_left();
+    }
+    running.kill().unwrap();
+    running.wait().unwrap();
+    // What a killed launch has left is nobody's.
+    assert!(claim.exists());
+    let other = bench("", "[idmap]\nbase = 300000\n");
+    owned_by_root(&other);
+    let words = ["up", other.unit.to_str().unwrap(), "--", "/bin/true"];
+    let run = finish(command(Caller::Root, jailrun(), &words).spawn().unwrap());
+    assert_eq!(run.status, 0, "{run:?}");
+    assert!(!run.stderr.contains("[W0015]"), "{run:?}");
+    let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());
+    assert_eq!(gc.status, 0, "{gc:?}");
+    assert!(!claim.exists());
+    one.assert_nothing_left();
+}
+
+#[test]
+fn a_range_of_the_grid_that_a_unit_names_is_not_given_to_another() {
+    let one = bench("", "[idmap]\n");
+    owned_by_root(&one);
+    let own = base(&map(&one.up(Caller::Root, SHOW_MAPS)));
+    // One id in the middle of it is enough.
+    let rival = bench("", &format!("[idmap]\nbase = {}\ncount = 1\n", own + 7));
+    owned_by_root(&rival);
+    let mut running = keep_running(&rival, &[]);
+    let claim = PathBuf::from(format!("/run/jailrun/ids-{}-1-{}", own + 7, rival.name));
+    eventually("the claim", || is_locked(&claim));
+    assert_ne!(base(&map(&one.up(Caller::Root, SHOW_MAPS))), own);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert_eq!(base(&map(&one.up(Caller::Root, SHOW_MAPS))), own);
+    let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());
+    assert_eq!(gc.status, 0, "{gc:?}");
+    assert!(!claim.exists());
+}
+
+#[test]
+fn the_report_says_whose_ranges_they_are() {
+    let unit = bench("", "[idmap]\n");
+    owned_by_root(&unit);
+    let outside = base(&map(&unit.up(Caller::Root, SHOW_MAPS)));
+    let report = ["--dry-run", "--", "/bin/true"];
+    let lines = |run: &Run, key: &str| -> Vec<String> {
+        assert_eq!(run.status, 0, "{run:?}");
+        let lines = run.stdout.lines().filter(|line| line.trim_start().starts_with(key));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    };
+    let run = unit.up(Caller::Root, &report);
+    for key in ["idmap.uid", "idmap.gid"] {
+        let said = format!(
+            "{key} {{ inside = 0, outside = {outside}, count = 65536 }} the place of the jail's name among the ranges of root's jails"
+        );
+        assert_eq!(lines(&run, key), [said]);
+    }
+    let run = up_with_ranges("other:1:2\nnobody:100000:65536\n", &unit, &report);
+    for (key, file) in [("idmap.uid", "/etc/subuid"), ("idmap.gid", "/etc/subgid")] {
+        assert_eq!(
+            lines(&run, key),
+            [
+                format!("{key} {{ inside = 0, outside = 65534, count = 1 }} the caller"),
+                format!("{key} {{ inside = 1, outside = 100000, count = 65535 }} {file}:2"),
+            ]
+        );
+    }
+    let named = bench("", "[idmap]\nbase = 300000\n");
+    let run = named.up(Caller::Root, &report);
+    let place = format!("{}:", named.unit.display());
+    let [base] = &lines(&run, "idmap.base")[..] else { panic!("{run:?}") };
+    assert!(base.starts_with(&format!("idmap.base 300000 {place}")), "{base}");
+    assert_eq!(lines(&run, "idmap.uid"), Vec::<String>::new());
+}
+
+/// What the report says is what happens.
+#[test]
+fn a_root_that_cannot_be_mapped_is_told_before_it_is_tried() {
+    let bench = bench("", "[idmap]\n");
+    owned_by_root(&bench);
+    let script = format!(
+        "cd {dir}; mkdir upper work; mount -t overlay it -o lowerdir={root},upperdir=upper,workdir=work {root}
+         set +e; {jailrun} check {unit}; echo $? >&2; {jailrun} up {unit} --dry-run -- /bin/true; echo $? >&2
+         exec {jailrun} up {unit} --quiet -- /bin/true",
+        dir = bench.directory.path().display(),
+        root = bench.root.display(),
+        jailrun = jailrun().display(),
+        unit = bench.unit.display(),
+    );
+    let run = where_covered(&[], command(Caller::Root, Path::new("sh"), &["-ec", &script]));
+    let said = format!("`{}` is on overlay, which has no mapped mounts", bench.root.display());
+    assert!(run.stderr.contains(&format!("warning[W0016]: {said}")), "{run:?}");
+    assert!(run.stderr.contains("ownership = \"chown\""), "{run:?}");
+    assert!(run.stdout.contains("FAIL  ") && run.stdout.contains(&said), "{run:?}");
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("or one below it, has no mapped mounts"), "{run:?}");
+    // The control: the directory itself.
+    let run = bench.up(Caller::Root, &["--dry-run", "--", "/bin/true"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    assert!(!run.stderr.contains("W0016"), "{run:?}");
+}
+
+/// What else takes privileges of the host: device nodes, loop devices, the
+/// host's own tree; with Landlock on top of it.
+#[test]
+fn devices_landlock_and_every_root_go_together_with_mapped_ids() {
+    let text = "[idmap]\n[[devices]]\npath = \"/dev/other-zero\"\nhost-path = \"/dev/zero\"\n[[mounts]]\ntarget = \"/mnt\"\nbind = \"{dir}/shared\"\nidmap = true\n";
+    let bench = bench("", text);
+    owned_by_root(&bench);
+    let dir = bench.directory.path();
+    fs::create_dir(dir.join("shared")).unwrap();
+    fs::create_dir(bench.root.join("mnt")).unwrap();
+    let script = "truncate -s 16M root.ext4; mkfs.ext4 -q -d root root.ext4";
+    let mut pack = Command::new("sh");
+    pack.args(["-ec", script]).current_dir(dir);
+    assert!(pack.status().unwrap().success());
+    let text = fs::read_to_string(&bench.unit).unwrap();
+    let path = format!("path = \"{}\"", bench.root.display());
+    // A closure and the host's tree have what is bound into the other roots.
+    let (head, tail) = text.split_once("[[mounts]]").unwrap();
+    let own = format!("{head}{}", &tail[tail.find("[idmap]").unwrap()..]);
+    let landlock = "[security.landlock]\nwrite = [\"/tmp\", \"/dev\"]\n";
+    let attempt = "stat -c %u:%g /; echo x >/dev/other-zero && echo device; echo x >/tmp/file && echo tmp; \
+                   if (echo x >/mnt/file) 2>/dev/null; then echo written; else echo refused; fi";
+    for (unit, root, owner_of_root) in [
+        (&text, path.clone(), "0:0"),
+        (&text, "image = \"root.ext4\"".to_owned(), "0:0"),
+        (&text, "image = \"root.ext4\"\nephemeral = true".to_owned(), "0:0"),
+        (&own, "binaries = [\"sh\", \"stat\"]".to_owned(), "0:0"),
+        (&own, "host = true".to_owned(), "65534:65534"),
+    ] {
+        for (keys, end) in [(landlock, "refused"), ("", "written")] {
+            fs::write(&bench.unit, unit.replace(&path, &root) + keys).unwrap();
+            let run = bench.up(Caller::Root, &["--", "/bin/sh", "-c", attempt]);
+            let wanted = format!("{owner_of_root}\ndevice\ntmp\n{end}\n");
+            assert_eq!(run.stdout, wanted, "{root}: {run:?}");
+            bench.assert_nothing_left();
+            let file = dir.join("shared/file");
+            assert_eq!(file.exists(), end == "written", "{root}");
+            if file.exists() {
+                assert_eq!(owner(&file), (0, 0));
+                fs::remove_file(&file).unwrap();
+            }
+        }
+    }
+}
+
 /// Shows whose files are inside, and makes one.
 const OWNERS: &[&str] = &[
     "--",

@@ -681,6 +681,11 @@ impl Host for Everything {
         true
     }
 
+    fn filesystem(&self, _: &Path) -> io::Result<i64> {
+        // ext4.
+        Ok(0xef53)
+    }
+
     fn is_locked(&self, _: &Path) -> bool {
         false
     }
