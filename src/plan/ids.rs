@@ -572,9 +572,12 @@ impl<H: Host> Planner<'_, H> {
     }
 }
 
+/// Major and minor version of a kernel.
+type Version = (u32, u32);
+
 /// File systems without mapped mounts, and since when they have some: magic
 /// number of statfs(2), name, version of the kernel.
-const UNMAPPABLE: &[(i64, &str, Option<(u32, u32)>)] = &[
+const UNMAPPABLE: &[(i64, &str, Option<Version>)] = &[
     (0x0000_6969, "nfs", None),
     (0xff53_4d42, "cifs", None),
     (0xfe53_4d42, "smb2", None),
