@@ -1270,6 +1270,37 @@ fn gc_keeps_images_without_a_source_unless_told() {
     assert_eq!(bench.done(&["gc", "--quiet"]).stderr, "");
 }
 
+/// What it unpacked may lack marks that mounts heed.
+#[test]
+fn a_store_of_another_version_is_refused_until_gc_has_emptied_it() {
+    for caller in CALLERS {
+        let bench = Bench::new(caller);
+        Layout::simple(&bench.join("layout"));
+        bench.done(&["import", "layout"]);
+        let stack = bench.stack();
+        for part in ["sources", "images", "layers"] {
+            for name in bench.names(part) {
+                let mut record = bench.store().join(part).join(name);
+                if part == "layers" {
+                    record.push("info.json");
+                }
+                let text = fs::read_to_string(&record).unwrap();
+                let old = text.replace("\"version\":2", "\"version\":1");
+                assert_ne!(old, text);
+                fs::write(&record, old).unwrap();
+            }
+        }
+        assert_eq!(bench.list().len(), 0);
+        let run = bench.image(&["import", "layout"]);
+        assert_ne!(run.status, 0, "{run:?}");
+        assert!(run.stderr.contains("no record of this version; `gc` removes it"), "{run:?}");
+        bench.done(&["gc"]);
+        bench.assert_empty();
+        bench.done(&["import", "layout"]);
+        assert_eq!(bench.stack(), stack);
+    }
+}
+
 #[test]
 fn what_hostile_layers_leave_can_be_removed_by_their_owner() {
     let bench = Bench::new(Caller::User);
