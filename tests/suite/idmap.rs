@@ -36,6 +36,11 @@ fn whole(caller: Caller, program: &Path, arguments: &[&str]) -> Command {
 
 /// Runs a command where files of the host are others.
 fn where_covered(covers: &[(&Path, &str)], inner: Command) -> Run {
+    finish(covered(covers, inner).spawn().unwrap())
+}
+
+/// Such a command; it becomes the one given, by the same process id.
+fn covered(covers: &[(&Path, &str)], inner: Command) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "sh", "-ec"]);
     unshare.arg(
@@ -48,7 +53,44 @@ fn where_covered(covers: &[(&Path, &str)], inner: Command) -> Run {
     unshare.arg("--").arg(inner.get_program()).args(inner.get_args());
     unshare.env_remove("XDG_RUNTIME_DIR").env("NO_COLOR", "1").env("TERM", "dumb");
     unshare.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    finish(unshare.spawn().unwrap())
+    unshare
+}
+
+/// A state directory of the test's own: which range a jail of root gets depends
+/// on all that run at the time.
+struct Apart(tempfile::TempDir);
+
+impl Apart {
+    fn new() -> Self {
+        Self(crate::support::scratch())
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        covered(&[(self.0.path(), "/run")], command(Caller::Root, jailrun(), words))
+    }
+
+    fn run(&self, words: &[&str]) -> Run {
+        finish(self.command(words).spawn().unwrap())
+    }
+
+    fn up(&self, bench: &Bench, words: &[&str]) -> Run {
+        self.run(&[&["up", bench.unit.to_str().unwrap(), "--quiet"], words].concat())
+    }
+
+    /// A jail that runs until it is killed.
+    fn keep_running(&self, bench: &Bench) -> std::process::Child {
+        let words = ["up", bench.unit.to_str().unwrap(), "--quiet", "--", "/bin/sleep", "60"];
+        self.command(&words).spawn().unwrap()
+    }
+
+    fn claim(&self, name: &str) -> PathBuf {
+        self.0.path().join("jailrun").join(name)
+    }
+
+    fn gc(&self) {
+        let gc = self.run(&["gc"]);
+        assert_eq!(gc.status, 0, "{gc:?}");
+    }
 }
 
 /// Runs jailrun where files of the host are others.
@@ -254,32 +296,34 @@ fn base(lines: &[String]) -> u64 {
 fn a_jail_of_root_has_a_range_of_its_own_that_stays() {
     let bench = bench("", "[idmap]\n");
     owned_by_root(&bench);
-    let first = map(&bench.up(Caller::Root, SHOW_MAPS));
+    let apart = Apart::new();
+    let first = map(&apart.up(&bench, SHOW_MAPS));
     let outside = base(&first);
     assert_eq!(first, [format!("0 {outside} 65536"), format!("0 {outside} 65536")]);
     assert!((GRID..1 << 31).contains(&outside), "{outside}");
     assert!((outside - GRID).is_multiple_of(65_536), "{outside}");
-    assert_eq!(map(&bench.up(Caller::Root, SHOW_MAPS)), first);
+    assert_eq!(map(&apart.up(&bench, SHOW_MAPS)), first);
     // One that is somebody's is not taken.
     let ranges = bench.directory.path().join("ranges");
     fs::write(&ranges, format!("somebody:{}:1\n", outside + 65_535)).unwrap();
     for file in ["/etc/subuid", "/etc/subgid"] {
-        let moved = map(&up_where(&[(&ranges, file)], &bench, Caller::Root, SHOW_MAPS));
+        let covers = [(&*ranges, file), (apart.0.path(), "/run")];
+        let moved = map(&up_where(&covers, &bench, Caller::Root, SHOW_MAPS));
         assert_ne!(base(&moved), outside);
     }
     bench.assert_nothing_left();
-    let claim = format!("/run/jailrun/ids-{}", (outside - GRID) / 65_536);
-    assert!(!Path::new(&claim).exists(), "{claim} is left");
+    let claim = apart.claim(&format!("ids-{}", (outside - GRID) / 65_536));
+    assert!(!claim.exists(), "{} is left", claim.display());
 }
 
 #[test]
 fn jails_that_run_together_share_no_range() {
     let one = bench("", "[idmap]\n");
     owned_by_root(&one);
-    let outside = base(&map(&one.up(Caller::Root, SHOW_MAPS)));
-    let claim = PathBuf::from(format!("/run/jailrun/ids-{}", (outside - GRID) / 65_536));
-    let words = ["up", one.unit.to_str().unwrap(), "--quiet", "--", "/bin/sleep", "60"];
-    let mut running = command(Caller::Root, jailrun(), &words).spawn().unwrap();
+    let apart = Apart::new();
+    let outside = base(&map(&apart.up(&one, SHOW_MAPS)));
+    let claim = apart.claim(&format!("ids-{}", (outside - GRID) / 65_536));
+    let mut running = apart.keep_running(&one);
     eventually("the claim", || fs::read_to_string(&claim).is_ok_and(|name| name == one.name));
     // The same unit under a name whose range would be the same one.
     let number = |name: &str| {
@@ -295,25 +339,16 @@ fn jails_that_run_together_share_no_range() {
     let mut words = vec!["--set".to_owned(), format!("name={rival}")];
     words.extend(SHOW_MAPS.iter().map(|word| (*word).to_owned()));
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    let second = base(&map(&one.up(Caller::Root, &words)));
+    let second = base(&map(&apart.up(&one, &words)));
     let ranges: BTreeSet<_> = [outside, second].into();
     assert_eq!(ranges.len(), 2, "both have {outside}");
     // A killed launch leaves its claim, which gc takes back.
     running.kill().unwrap();
     running.wait().unwrap();
     assert!(claim.exists());
-    let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());
-    assert_eq!(gc.status, 0, "{gc:?}");
+    apart.gc();
     assert!(!claim.exists());
     one.assert_nothing_left();
-}
-
-/// What a jail of root that is kept running is told to do.
-fn keep_running(bench: &Bench, words: &[&str]) -> std::process::Child {
-    let mut all = vec!["up", bench.unit.to_str().unwrap(), "--quiet"];
-    all.extend(words);
-    all.extend(["--", "/bin/sleep", "60"]);
-    command(Caller::Root, jailrun(), &all).spawn().unwrap()
 }
 
 fn is_locked(path: &Path) -> bool {
@@ -324,8 +359,9 @@ fn is_locked(path: &Path) -> bool {
 fn jails_whose_units_name_the_same_ids_are_told_of_each_other() {
     let one = bench("", "[idmap]\nbase = 300000\n");
     owned_by_root(&one);
-    let claim = PathBuf::from(format!("/run/jailrun/ids-300000-65536-{}", one.name));
-    let mut running = keep_running(&one, &[]);
+    let apart = Apart::new();
+    let claim = apart.claim(&format!("ids-300000-65536-{}", one.name));
+    let mut running = apart.keep_running(&one);
     eventually("the claim", || is_locked(&claim));
     let range = |outside: u32| format!("[{{ inside = 0, outside = {outside}, count = 10 }}]");
     let manual = |uid: u32, gid: u32| {
@@ -344,7 +380,7 @@ fn jails_whose_units_name_the_same_ids_are_told_of_each_other() {
         let other = bench("", &text);
         owned_by_root(&other);
         let words = ["up", other.unit.to_str().unwrap(), "--", "/bin/true"];
-        let run = finish(command(Caller::Root, jailrun(), &words).spawn().unwrap());
+        let run = apart.run(&words);
         assert_eq!(run.status, 0, "{text}: {run:?}");
         let said = format!("warning[W0015]: the running jail `{}` has some", one.name);
         assert_eq!(run.stderr.contains(&said), meets, "{text}: {run:?}");
@@ -358,11 +394,10 @@ fn jails_whose_units_name_the_same_ids_are_told_of_each_other() {
     let other = bench("", "[idmap]\nbase = 300000\n");
     owned_by_root(&other);
     let words = ["up", other.unit.to_str().unwrap(), "--", "/bin/true"];
-    let run = finish(command(Caller::Root, jailrun(), &words).spawn().unwrap());
+    let run = apart.run(&words);
     assert_eq!(run.status, 0, "{run:?}");
     assert!(!run.stderr.contains("[W0015]"), "{run:?}");
-    let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());
-    assert_eq!(gc.status, 0, "{gc:?}");
+    apart.gc();
     assert!(!claim.exists());
     one.assert_nothing_left();
 }
@@ -371,19 +406,19 @@ fn jails_whose_units_name_the_same_ids_are_told_of_each_other() {
 fn a_range_of_the_grid_that_a_unit_names_is_not_given_to_another() {
     let one = bench("", "[idmap]\n");
     owned_by_root(&one);
-    let own = base(&map(&one.up(Caller::Root, SHOW_MAPS)));
+    let apart = Apart::new();
+    let own = base(&map(&apart.up(&one, SHOW_MAPS)));
     // One id in the middle of it is enough.
     let rival = bench("", &format!("[idmap]\nbase = {}\ncount = 1\n", own + 7));
     owned_by_root(&rival);
-    let mut running = keep_running(&rival, &[]);
-    let claim = PathBuf::from(format!("/run/jailrun/ids-{}-1-{}", own + 7, rival.name));
+    let mut running = apart.keep_running(&rival);
+    let claim = apart.claim(&format!("ids-{}-1-{}", own + 7, rival.name));
     eventually("the claim", || is_locked(&claim));
-    assert_ne!(base(&map(&one.up(Caller::Root, SHOW_MAPS))), own);
+    assert_ne!(base(&map(&apart.up(&one, SHOW_MAPS))), own);
     running.kill().unwrap();
     running.wait().unwrap();
-    assert_eq!(base(&map(&one.up(Caller::Root, SHOW_MAPS))), own);
-    let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());
-    assert_eq!(gc.status, 0, "{gc:?}");
+    assert_eq!(base(&map(&apart.up(&one, SHOW_MAPS))), own);
+    apart.gc();
     assert!(!claim.exists());
 }
 
@@ -391,14 +426,15 @@ fn a_range_of_the_grid_that_a_unit_names_is_not_given_to_another() {
 fn the_report_says_whose_ranges_they_are() {
     let unit = bench("", "[idmap]\n");
     owned_by_root(&unit);
-    let outside = base(&map(&unit.up(Caller::Root, SHOW_MAPS)));
+    let apart = Apart::new();
+    let outside = base(&map(&apart.up(&unit, SHOW_MAPS)));
     let report = ["--dry-run", "--", "/bin/true"];
     let lines = |run: &Run, key: &str| -> Vec<String> {
         assert_eq!(run.status, 0, "{run:?}");
         let lines = run.stdout.lines().filter(|line| line.trim_start().starts_with(key));
         lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     };
-    let run = unit.up(Caller::Root, &report);
+    let run = apart.up(&unit, &report);
     for key in ["idmap.uid", "idmap.gid"] {
         let said = format!(
             "{key} {{ inside = 0, outside = {outside}, count = 65536 }} the place of the jail's name among the ranges of root's jails"
