@@ -125,9 +125,9 @@ impl<H: Host> Planner<'_, H> {
             maps.uid.iter().chain(&maps.gid).map(|range| (range.outside, range.count)).collect();
         ranges.sort_unstable();
         ranges.dedup();
-        let others = self.claims_of_others();
+        let claimed = self.claimed();
         for range in ranges {
-            if let Some((_, owner)) = others.iter().find(|(other, _)| meet(*other, range)) {
+            if let Some(owner) = self.holder(&claimed, range) {
                 let (first, last) = (range.0, range.0 + (range.1 - 1));
                 let of = |list: &[Setting<IdRange>]| {
                     list.iter().find(|it| it.value.outside == first).and_then(|it| it.span)
@@ -155,25 +155,28 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
-    /// Ranges that other running jails of root have claimed, and which those
-    /// are.
-    fn claims_of_others(&self) -> Vec<((u32, u32), String)> {
+    /// Ranges that jails of root have claimed, each with the file's name.
+    fn claimed(&self) -> Vec<(Claim, String)> {
+        let names = self.host.list(&self.host.state_directory()).unwrap_or_default();
+        names.into_iter().filter_map(|name| Some((Claim::parse(&name)?.0, name))).collect()
+    }
+
+    /// The other running jail that has a range which shares an id with one. Of
+    /// many jails only those are looked at whose ranges do.
+    fn holder(&self, claimed: &[(Claim, String)], range: (u32, u32)) -> Option<String> {
         let state = self.host.state_directory();
-        let names = self.host.list(&state).unwrap_or_default();
-        let claims = names.iter().filter_map(|name| {
-            let (claim, owner) = Claim::parse(name)?;
-            let path = state.join(name);
-            let owner = match owner {
-                Some(owner) => owner.to_owned(),
+        claimed.iter().filter(|(claim, _)| meet(claim.range(), range)).find_map(|(_, file)| {
+            let path = state.join(file);
+            let owner = match Claim::parse(file) {
+                Some((_, Some(owner))) => owner.to_owned(),
                 // Empty for the moment between the lock and the name.
-                None => {
-                    String::from_utf8_lossy(&self.host.read(&path, 64).unwrap_or_default()).into()
+                _ => {
+                    let text = self.host.read(&path, 64).unwrap_or_default();
+                    String::from_utf8_lossy(&text).into_owned()
                 }
             };
-            let is_theirs = owner != self.unit.name.value && self.host.is_locked(&path);
-            is_theirs.then(|| (claim.range(), owner))
-        });
-        claims.collect()
+            (owner != self.unit.name.value && self.host.is_locked(&path)).then_some(owner)
+        })
     }
 
     /// The first id of root's jail of that name.
@@ -197,11 +200,11 @@ impl<H: Host> Planner<'_, H> {
         let hash = name.iter().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
         });
-        let claimed = self.claims_of_others();
+        let claimed = self.claimed();
         let free = (0..SLOTS).map(|next| (hash.wrapping_add(next)) % SLOTS).find(|slot| {
             let range = Claim::Slot(*slot).range();
             let is_given = given.iter().any(|given| meet((given.first, given.count), range));
-            !is_given && !claimed.iter().any(|(other, _)| meet(*other, range))
+            !is_given && self.holder(&claimed, range).is_none()
         });
         let Some(slot) = free else {
             self.find(

@@ -667,13 +667,13 @@ fn enter(
         Cloned::Parent(pid, pidfd) => {
             if let Some((ours, theirs)) = go {
                 drop(theirs);
-                if let Err(failed) = ids::prepare(cx, pid, map, trees, ours.as_fd()) {
+                let prepared = ids::prepare(cx, pid, map, trees, ours.as_fd());
+                if let Err(failed) = prepared.and_then(|()| cx.leave_room()) {
                     drop(ours);
                     give_up(pidfd.as_fd());
                     return Err(failed);
                 }
             }
-            cx.leave_room()?;
             cx.status = Some(alive);
             Ok(Flow::Supervise(unistd::Pid::from_raw(pid), pidfd))
         }
