@@ -8,7 +8,7 @@
 //! It runs as root, on a static build, which the programs put into the jail need:
 //!
 //! ```text
-//! cargo build --release --workspace --target x86_64-unknown-linux-musl
+//! cargo build --release --package jailrun --package jailbench --target x86_64-unknown-linux-musl
 //! cd target/x86_64-unknown-linux-musl/release && ./jailbench --jailrun ./jailrun
 //! ```
 //!

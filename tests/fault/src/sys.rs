@@ -17,7 +17,13 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-fn ptrace(request: u32, pid: i32, address: usize, data: usize) -> io::Result<libc::c_long> {
+/// What the C libraries disagree on: the type of a request and of a resource.
+#[cfg(target_env = "musl")]
+type Number = libc::c_int;
+#[cfg(not(target_env = "musl"))]
+type Number = libc::c_uint;
+
+fn ptrace(request: Number, pid: i32, address: usize, data: usize) -> io::Result<libc::c_long> {
     // SAFETY: the callers give what the request takes.
     check(unsafe { libc::ptrace(request as _, pid, address, data) })
 }
@@ -69,7 +75,7 @@ pub(crate) fn stop(pid: i32) -> io::Result<Stop> {
         stack: u64,
         data: [u64; 8],
     }
-    const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
+    const PTRACE_GET_SYSCALL_INFO: Number = 0x420e;
     let mut info = Info::default();
     ptrace(PTRACE_GET_SYSCALL_INFO, pid, size_of::<Info>(), (&raw mut info) as usize)?;
     Ok(match info.op {
@@ -236,8 +242,8 @@ pub(crate) fn alarm(milliseconds: u64) -> io::Result<()> {
     let result = unsafe { libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()) };
     check(result.into())?;
     let value = |milliseconds: u64| libc::timeval {
-        tv_sec: (milliseconds / 1000) as libc::time_t,
-        tv_usec: (milliseconds % 1000 * 1000) as libc::suseconds_t,
+        tv_sec: (milliseconds / 1000) as _,
+        tv_usec: (milliseconds % 1000 * 1000) as _,
     };
     let again = if milliseconds == 0 { 0 } else { 1000 };
     let timer = libc::itimerval { it_interval: value(again), it_value: value(milliseconds) };
@@ -301,7 +307,7 @@ pub(crate) fn block_all() {
 }
 
 /// Sets both resource limits.
-pub(crate) fn limit(resource: u32, value: u64) -> io::Result<()> {
+pub(crate) fn limit(resource: Number, value: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
     // SAFETY: the limit outlives the call.
     check(unsafe { libc::setrlimit(resource as _, &raw const limit) }.into()).map(drop)
