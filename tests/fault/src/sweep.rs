@@ -167,8 +167,10 @@ fn judge(harmless: Option<&str>, outcome: &Outcome) -> Vec<String> {
         125 if names_step || names_question => {}
         126 if names_step && outcome.stderr.contains("execute") => {}
         125 => lines.push("neither step nor question is named".to_owned()),
-        // The standard library ends a process whose new thread has no stack.
+        // The standard library ends a process whose new thread has no stack, or
+        // none for its signals.
         _ if harmless.is_some() && outcome.stderr.contains("fatal runtime error") => {}
+        _ if outcome.stderr.contains("failed to allocate an alternative stack: Out of memory") => {}
         status => lines.push(format!("exit status {status}")),
     }
     lines
