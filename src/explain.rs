@@ -387,10 +387,11 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
             };
             Call(format!("{end}; here the shell closes those it has opened"))
         }
-        Step::LoadSeccomp { filter, .. } => {
+        Step::LoadSeccomp { filter, hold } => {
             let policy = filter.policy();
+            let raise = hold.map_or_else(String::new, |hold| format!("capset({hold:#x}), "));
             Call(format!(
-                "seccomp(SECCOMP_SET_MODE_FILTER) with {} rules and the default action {}; `jailrun seccomp UNIT` prints it",
+                "{raise}seccomp(SECCOMP_SET_MODE_FILTER) with {} rules and the default action {}; `jailrun seccomp UNIT` prints it",
                 policy.rules(),
                 policy.default.word()
             ))

@@ -143,6 +143,14 @@ fn is_answer(error: &io::Error) -> bool {
     }
 }
 
+/// Major and minor version of the host's kernel; `None` where it is hidden.
+pub(crate) fn kernel_version(host: &impl Host) -> Option<(u32, u32)> {
+    let text = host.read(Path::new("/proc/sys/kernel/osrelease"), 256).ok()?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 /// Asks again when a signal came in between.
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {

@@ -309,8 +309,11 @@ pub fn describe(step: &Step) -> String {
             let words: Vec<_> = keep.iter().map(i32::to_string).collect();
             format!("close every descriptor above 2 but {}", words.join(" "))
         }
-        Step::LoadSeccomp { filter, .. } => {
-            format!("load {}", crate::seccomp::print::summary(filter))
+        Step::LoadSeccomp { filter, hold } => {
+            let raised = hold.map_or_else(String::new, |hold| {
+                format!("with {} for the moment, ", capability_text(hold))
+            });
+            format!("{raised}load {}", crate::seccomp::print::summary(filter))
         }
         Step::Exec { command, .. } => format!("execute {}", command.join(" ")),
     }

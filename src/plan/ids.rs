@@ -7,7 +7,7 @@ use super::root::Tree;
 use super::step::{HostTree, IdMaps, MapWriter, Planned, Step, TreeSource};
 use super::{FoundIds, Planner, origin};
 use crate::diagnostic::Diagnostic;
-use crate::host::Host;
+use crate::host::{Host, kernel_version};
 use crate::source::Span;
 use crate::unit::decode::Setting;
 use crate::unit::idmap::{COUNT, IdMap, IdMode, IdRange, Ownership};
@@ -611,11 +611,7 @@ pub(crate) fn unmappable(tree: &HostTree, host: &impl Host) -> Option<String> {
     let Some((major, minor)) = since else {
         return Some(format!("`{path}` is on {name}, which has no mapped mounts"));
     };
-    let text = host.read(Path::new("/proc/sys/kernel/osrelease"), 64).ok()?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let version = (numbers.next()?.ok()?, numbers.next()?.ok()?);
-    (version < (*major, *minor)).then(|| {
+    (kernel_version(host)? < (*major, *minor)).then(|| {
         format!("`{path}` is on {name}, which has mapped mounts since Linux {major}.{minor}")
     })
 }

@@ -1,12 +1,10 @@
 //! The filter of a jail: from what the unit says to the program that is
 //! loaded, and whether the launch and the command could go on under it.
 
-use std::path::Path;
-
 use super::step::Step;
 use super::{Planner, origin};
 use crate::diagnostic::Diagnostic;
-use crate::host::Host;
+use crate::host::{Host, kernel_version};
 use crate::names;
 use crate::seccomp::profile::{self, For};
 use crate::seccomp::{Action, Arch, EPERM, Filter, MAX_INSTRUCTIONS, Policy, sets};
@@ -178,7 +176,9 @@ impl<H: Host> Planner<'_, H> {
                 return None;
             }
         };
-        let to = For { arch: Arch::NATIVE, capabilities, kernel: self.kernel() };
+        // Where it is hidden, the oldest that jailrun runs on.
+        let kernel = kernel_version(self.host).unwrap_or((5, 12));
+        let to = For { arch: Arch::NATIVE, capabilities, kernel };
         match profile::read(&text, &to) {
             Ok(policy) => Some(policy),
             Err(problem) => {
@@ -195,18 +195,6 @@ impl<H: Host> Planner<'_, H> {
                 );
                 None
             }
-        }
-    }
-
-    /// The kernel's version; where it is hidden, the oldest that jailrun runs on.
-    fn kernel(&self) -> (u32, u32) {
-        let release = self.host.read(Path::new("/proc/sys/kernel/osrelease"), 256);
-        let release = release.unwrap_or_default();
-        let text = String::from_utf8_lossy(&release).into_owned();
-        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-        match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-            _ => (5, 12),
         }
     }
 

@@ -558,18 +558,25 @@ pub(super) fn write_file(path: &Path, text: &str) -> Applied {
 
 fn set_limit(file: &Path, value: &str, expect: &str) -> Applied {
     let fd = nix::fcntl::open(file, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-    unistd::write(&fd, value.as_bytes())?;
+    write_kept(&fd, value, |text| {
+        text.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            expect.split_whitespace().all(|word| words.contains(&word))
+        })
+    })
+}
+
+/// Writes to a file of the kernel, and fails unless it reads as it should
+/// afterwards.
+fn write_kept(fd: &OwnedFd, value: &str, is_kept: impl Fn(&str) -> bool) -> Applied {
+    unistd::write(fd, value.as_bytes())?;
     let mut buffer = [0_u8; 4096];
-    let length = nix::sys::uio::pread(&fd, &mut buffer, 0)?;
+    let length = nix::sys::uio::pread(fd, &mut buffer, 0)?;
     let text = String::from_utf8_lossy(&buffer[..length]);
-    let held = text.lines().any(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        expect.split_whitespace().all(|word| words.contains(&word))
-    });
-    if held {
+    if is_kept(&text) {
         return Ok(());
     }
-    let found = text.lines().next().unwrap_or("nothing").to_owned();
+    let found = text.lines().next().unwrap_or("nothing").trim();
     Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{found}`")))
 }
 
@@ -582,14 +589,7 @@ fn set_sysctl(cx: &Context, path: &str, value: &str) -> Applied {
     if nix::sys::statfs::fstatfs(&fd)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
         return Err(Failed::because(Errno::ENODEV, "the host's `/proc` is not the kernel's"));
     }
-    unistd::write(&fd, value.as_bytes())?;
-    let mut buffer = [0_u8; 4096];
-    let length = nix::sys::uio::pread(&fd, &mut buffer, 0)?;
-    let text = String::from_utf8_lossy(&buffer[..length]);
-    if text.split_whitespace().eq(value.split_whitespace()) {
-        return Ok(());
-    }
-    Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{}`", text.trim())))
+    write_kept(&fd, value, |text| text.split_whitespace().eq(value.split_whitespace()))
 }
 
 /// Asks for an event when the v1 group runs out of memory;
@@ -654,11 +654,11 @@ fn enter(
         }
         false => None,
     };
-    // Clocks are set between their namespace and its first process, so that
-    // one is entered by hand.
     if !trees.is_empty() {
         cx.make_room(trees.len())?;
     }
+    // Clocks are set between their namespace and its first process, so that
+    // one is entered by hand.
     let flags = namespaces
         .iter()
         .filter(|namespace| **namespace != Namespace::Time)

@@ -203,6 +203,39 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
         .map(|(_, candidate)| candidate)
 }
 
+/// Reads a key that is written as `[[key]]`, entry by entry.
+pub fn tables<T>(
+    node: Option<&Node>,
+    key: &'static str,
+    findings: &Findings,
+    read_one: impl Fn(&Table, Span, &Findings) -> Option<T>,
+) -> Vec<T> {
+    let Some(node) = node else { return Vec::new() };
+    let cx = Context { findings, key };
+    let Value::Array(items) = &node.value else {
+        if matches!(node.value, Value::Table(_)) {
+            findings.push(
+                Diagnostic::error("E0102", format!("`{key}` is a list of tables"))
+                    .at(node.span, "found one table")
+                    .help(format!("write `[[{key}]]` with two brackets")),
+            );
+        } else {
+            cx.wrong_type(node, "a list of tables");
+        }
+        return Vec::new();
+    };
+    items
+        .iter()
+        .filter_map(|item| match &item.value {
+            Value::Table(table) => read_one(table, item.span, findings),
+            _ => {
+                cx.wrong_type(item, "tables");
+                None
+            }
+        })
+        .collect()
+}
+
 /// Reads one of several words into a value, with a suggestion for a near miss.
 pub fn one_of<T: Copy>(node: &Node, cx: Context<'_>, words: &[(&str, T)]) -> Option<T> {
     let expected = || {

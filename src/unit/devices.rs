@@ -1,6 +1,6 @@
 //! `[[devices]]`: device nodes of the host that the jail has.
 
-use super::decode::{Context, Findings, FromNode, Reader, Setting};
+use super::decode::{Context, Findings, FromNode, Reader, Setting, tables};
 use super::tree::{Node, Table, Value};
 use super::value::{HostPath, JailPath};
 use crate::diagnostic::Diagnostic;
@@ -49,30 +49,7 @@ impl FromNode for Access {
 
 /// Reads every entry.
 pub fn read(node: Option<&Node>, findings: &Findings) -> Vec<Device> {
-    let Some(node) = node else { return Vec::new() };
-    let cx = Context { findings, key: "devices" };
-    let Value::Array(items) = &node.value else {
-        if matches!(node.value, Value::Table(_)) {
-            findings.push(
-                Diagnostic::error("E0102", "`devices` is a list of tables")
-                    .at(node.span, "found one table")
-                    .help("write `[[devices]]` with two brackets"),
-            );
-        } else {
-            cx.wrong_type(node, "a list of tables");
-        }
-        return Vec::new();
-    };
-    items
-        .iter()
-        .filter_map(|item| match &item.value {
-            Value::Table(table) => read_one(table, item.span, findings),
-            _ => {
-                cx.wrong_type(item, "tables");
-                None
-            }
-        })
-        .collect()
+    tables(node, "devices", findings, read_one)
 }
 
 fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Device> {

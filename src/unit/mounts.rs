@@ -1,6 +1,6 @@
 //! `[[mounts]]`: what is put into the root, in order.
 
-use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of, tables};
 use super::root::{DiskImage, Overlay, Propagation};
 use super::tree::{Node, Table, Value};
 use super::value::{Bytes, HostPath, JailPath, Mode, True, Who};
@@ -141,31 +141,7 @@ const KINDS: [&str; 12] = [
 
 /// Reads every entry.
 pub fn read(node: Option<&Node>, findings: &Findings) -> Vec<Mount> {
-    let Some(node) = node else { return Vec::new() };
-    let Value::Array(items) = &node.value else {
-        let cx = Context { findings, key: "mounts" };
-        let wrong = matches!(node.value, Value::Table(_));
-        if wrong {
-            findings.push(
-                Diagnostic::error("E0102", "`mounts` is a list of tables")
-                    .at(node.span, "found one table")
-                    .help("write `[[mounts]]` with two brackets"),
-            );
-        } else {
-            cx.wrong_type(node, "a list of tables");
-        }
-        return Vec::new();
-    };
-    items
-        .iter()
-        .filter_map(|item| match &item.value {
-            Value::Table(table) => read_one(table, item.span, findings),
-            _ => {
-                Context { findings, key: "mounts" }.wrong_type(item, "tables");
-                None
-            }
-        })
-        .collect()
+    tables(node, "mounts", findings, read_one)
 }
 
 fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
