@@ -1206,6 +1206,10 @@ fn prepare_exec(
     };
     cx.leave_this_cpu()?;
     restore_signals(cx)?;
+    // The kernel moves a process at its execve to another CPU when this one
+    // has more to run, and to wake one is dear. The two that wait for this
+    // process count as running until the scheduler next looks at them.
+    std::thread::yield_now();
     Ok(start)
 }
 
