@@ -29,6 +29,9 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
     }
 }
 
+/// The error is how the kernel tells of it, and the command gets SIGHUP.
+const HANGUP: &str = "the other side of the terminal has hung up";
+
 /// Whether a launch may work although a call of it has failed: by call and
 /// reason, so that nothing else passes.
 fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
@@ -47,11 +50,17 @@ fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
         .find(|call| !is_heap(call.name()) && call.name() != "lseek");
     let reads_same = after
         .is_some_and(|after| after.name() == "read" && after.arguments[0] == call.arguments[0]);
+    let is_terminal = calls.iter().filter(of_process).any(|other| {
+        other.arguments[0] == call.arguments[0]
+            && other.name() == "ioctl"
+            && other.arguments[1] == libc::TIOCSWINSZ as u64
+    });
     Some(match (call.name(), errno) {
         (_, libc::EINTR) => "a call that a signal has interrupted is made again",
-        ("statx", libc::ENOMEM) if call.path.is_empty() && reads_same => {
+        ("statx" | "fstat", libc::ENOMEM) if call.path.is_empty() && reads_same => {
             "the size of a file that is read to its end is a hint alone"
         }
+        ("read", libc::EIO) if is_terminal => HANGUP,
         (name, libc::ENOMEM) if is_heap(name) => {
             "the C library's heap asks in another way, or keeps what it has"
         }
@@ -163,6 +172,7 @@ fn judge(harmless: Option<&str>, outcome: &Outcome) -> Vec<String> {
         outcome.stderr.contains("error[E") || outcome.stderr.contains("out of memory");
     match outcome.status {
         0 if harmless.is_some() => {}
+        129 if harmless == Some(HANGUP) => {}
         0 => lines.push("the launch works all the same".to_owned()),
         125 if names_step || names_question => {}
         126 if names_step && outcome.stderr.contains("execute") => {}
