@@ -307,12 +307,20 @@ impl Watch<'_> {
     /// Without a pid namespace, what the command has left running comes to
     /// this process when its parent ends.
     fn end_descendants(&self) -> Applied {
+        let unlisted = |error: std::io::Error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            Failed::because(errno, "listing the processes that the command has left")
+        };
         loop {
-            let mut any = false;
+            match sys::wait(libc::P_ALL, 0, true) {
+                Err(Errno::ECHILD) => return Ok(()),
+                Ok(Some(_)) | Err(Errno::EINTR) => continue,
+                Ok(None) => {}
+                Err(errno) => return Err(errno.into()),
+            }
             let children =
-                std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+                std::fs::read_to_string("/proc/thread-self/children").map_err(unlisted)?;
             for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-                any = true;
                 match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(errno.into()),
@@ -321,9 +329,6 @@ impl Watch<'_> {
                     Ok(_) | Err(Errno::ECHILD | Errno::EINTR) => {}
                     Err(errno) => return Err(errno.into()),
                 }
-            }
-            if !any {
-                return Ok(());
             }
         }
     }

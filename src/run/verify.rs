@@ -1,8 +1,8 @@
 //! Comparing what is mounted with what was planned.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::Path;
 
 use nix::errno::Errno;
 
@@ -26,15 +26,16 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
     let differs = |what: String| Failed::because(Errno::EIO, what);
     let lines =
         read(file)?.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
-    let mut by_target: BTreeMap<&Path, Vec<&ExpectedMount>> = BTreeMap::new();
+    // By bytes: to compare a `Path` means to take it apart each time.
+    let mut by_target: BTreeMap<&OsStr, Vec<&ExpectedMount>> = BTreeMap::new();
     for mount in expected {
-        by_target.entry(&mount.target).or_default().push(mount);
+        by_target.entry(mount.target.as_os_str()).or_default().push(mount);
     }
     // The kernel lists what lies below first: of several mounts on one place
     // the planned ones are the last, since they were made last.
     let mut planned: BTreeMap<u32, &ExpectedMount> = BTreeMap::new();
     for line in lines.iter().rev() {
-        if let Some(mount) = by_target.get_mut(line.target.as_path()).and_then(Vec::pop) {
+        if let Some(mount) = by_target.get_mut(line.target.as_os_str()).and_then(Vec::pop) {
             planned.insert(line.id, mount);
         }
     }

@@ -29,6 +29,13 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
     }
 }
 
+/// What the standard library says of a new thread for which there is no memory.
+const THREADLESS: [&str; 3] = [
+    "failed to allocate an alternative stack: Out of memory",
+    "failed to set up alternative stack guard page: Out of memory",
+    "memory allocation of 48 bytes failed",
+];
+
 /// The error is how the kernel tells of it, and the command gets SIGHUP.
 const HANGUP: &str = "the other side of the terminal has hung up";
 
@@ -177,10 +184,10 @@ fn judge(harmless: Option<&str>, outcome: &Outcome) -> Vec<String> {
         125 if names_step || names_question => {}
         126 if names_step && outcome.stderr.contains("execute") => {}
         125 => lines.push("neither step nor question is named".to_owned()),
-        // The standard library ends a process whose new thread has no stack, or
-        // none for its signals.
+        // The standard library ends a process whose new thread has no memory,
+        // no stack, or none for its signals.
         _ if harmless.is_some() && outcome.stderr.contains("fatal runtime error") => {}
-        _ if outcome.stderr.contains("failed to allocate an alternative stack: Out of memory") => {}
+        _ if THREADLESS.iter().any(|said| outcome.stderr.contains(said)) => {}
         status => lines.push(format!("exit status {status}")),
     }
     lines

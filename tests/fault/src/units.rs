@@ -99,7 +99,14 @@ lifecycle.timeout = "10m"
         secure_bits: true,
         ..plain(
             "sharing",
-            "root.path = \"{root}\"\nroot.switch = \"chroot\"\nnamespaces.pid = \"host\"\nnetwork.mode = \"host\"\nlimits.memory = \"64M\"",
+            r#"
+root.path = "{root}"
+root.switch = "chroot"
+namespaces.pid = "host"
+network.mode = "host"
+limits.memory = "64M"
+process.command = ["/bin/busybox", "sh", "-c", "/bin/busybox sleep 100 & :"]
+"#,
         )
     },
     Unit { terminal: true, ..plain("terminal", "root.path = \"{root}\"") },
