@@ -19,7 +19,7 @@ use libc::c_ulong;
 use serde_json::{Value, json};
 
 use crate::command::{Arguments, Failure, Outcome, found, say};
-use crate::{errno, report, sys};
+use crate::{errno, mountinfo, report, sys};
 
 /// More steps up than any working directory is deep.
 const LEVELS: usize = 256;
@@ -100,8 +100,11 @@ pub fn escape(arguments: Arguments) -> Outcome {
     let before = report::root()?;
     let failure = leave_chroot().err();
     let escaped = failure.is_none() && report::root()? != before;
+    // Those of the place where it ended up.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok();
     found(&json!({
         "escaped": escaped,
+        "mounts": mounts.map(|text| mountinfo::parse(&text)),
         "step": failure.as_ref().map(|(step, _)| step),
         "errno": failure.as_ref().map(|(_, error)| errno::describe(error)),
     }))

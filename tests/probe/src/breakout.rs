@@ -1,6 +1,7 @@
 //! Attempts of the battery: ways out of a jail, into its launcher, or over its
 //! limits. Each prints one line, as those of `attempts` do.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -10,6 +11,8 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -19,6 +22,9 @@ use crate::{errno, sys};
 
 /// Bytes written at once.
 const BLOCK: usize = 1 << 16;
+
+/// How often something is looked at, 10 ms apart.
+const PATIENCE: usize = 1000;
 
 pub fn open(mut arguments: Arguments) -> Outcome {
     let path = PathBuf::from(arguments.required("PATH")?);
@@ -80,11 +86,32 @@ pub fn with_key(mut arguments: Arguments) -> Outcome {
     let name = text(&mut arguments, "NAME")?;
     let program = arguments.required("COMMAND")?;
     sys::add_key(&name)?;
+    Err(become_program(program, arguments))
+}
+
+fn become_program(program: OsString, mut arguments: Arguments) -> Failure {
     let mut command = Command::new(program);
     while let Some(word) = arguments.next() {
         command.arg(word);
     }
-    Err(command.exec().into())
+    command.exec().into()
+}
+
+/// An init of jailrun's own gives up its privileges beside the command: what is
+/// tried at once may be refused for those that it still has.
+pub fn settled(mut arguments: Arguments) -> Outcome {
+    let program = arguments.required("COMMAND")?;
+    let is_settled = |status: &str| {
+        let has = |line: &str| status.lines().any(|it| it == line);
+        has("CapPrm:\t0000000000000020") && has("State:\tS (sleeping)")
+    };
+    for _ in 0..PATIENCE {
+        if is_settled(&fs::read_to_string("/proc/1/status")?) {
+            return Err(become_program(program, arguments));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Err(io::Error::from(io::ErrorKind::TimedOut).into())
 }
 
 pub fn find_key(arguments: Arguments) -> Outcome {

@@ -100,6 +100,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("handle", "PATH", "open a file by its handle", breakout::handle),
     subcommand("device", "PATH b|c MAJOR MINOR", "make a device node unless it is there, and open it", breakout::device),
     subcommand("ids", "", "the user ids", breakout::ids),
+    subcommand("settled", "COMMAND [ARGUMENT...]", "wait until process 1 keeps CAP_KILL alone and sleeps, execute", breakout::settled),
     subcommand("with-key", "NAME COMMAND [ARGUMENT...]", "put a key into a new session keyring, execute", breakout::with_key),
     subcommand("find-key", "NAME", "look for that key", breakout::find_key),
     subcommand("mount", "FSTYPE PATH [OPTIONS]", "mount a new file system", breakout::mount),

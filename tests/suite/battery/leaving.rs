@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{Ground, Sheet, Test, both, said, succeeds};
+use serde_json::json;
+
+use super::{Ground, Sheet, Test, both, controls, said, shell, succeeds};
 use crate::support::{CALLERS, Caller, Run, command, finish, jailrun};
 
 pub const TESTS: &[Test] = &[
@@ -98,8 +100,8 @@ fn working_directory(sheet: &mut Sheet) {
         "exec 7</; cd /proc/self/fd/7 && exec chroot --skip-chdir / /proc/self/fd/7{} stat etc",
         ground.bench.root.join("probe").display()
     );
-    let outside = finish(command(Caller::Root, Path::new("sh"), &["-c", &script]).spawn().unwrap());
-    let control = succeeds("for a shell that inherits the descriptor", &outside);
+    let how = "for a shell that inherits the descriptor";
+    let control = controls(how, |caller| shell(caller, &script));
     let attack = "a working directory behind /proc/self/fd, by path and by link";
     sheet.row("A3", attack, control, "refused: the step that goes there");
 }
@@ -121,54 +123,82 @@ fn leaky_vessels(sheet: &mut Sheet) {
         let report = ground.jail(caller, &["report"]).json();
         assert_eq!(report["cwd"], "/");
     }
-    // The same descriptor in a chroot runs a program of the host.
+    // The same descriptor in a chroot leads to a program of the host.
     let root = ground.bench.root.display();
     let script = format!("exec 7</; exec chroot {root} /probe open-at 7 bin/sh");
-    let outside = finish(command(Caller::Root, Path::new("sh"), &["-c", &script]).spawn().unwrap());
-    let control = succeeds("in a chroot that inherits a descriptor", &outside);
+    let how = "in a chroot that inherits a descriptor";
+    let control = controls(how, |caller| shell(caller, &script));
     let attack = "a command behind /proc/self/fd, by path and by link (CVE-2024-21626)";
     sheet.row("A4", attack, control, "refused, E0305; by link not found or a magic link");
 }
 
+/// The targets of mounts that the probe tells.
+fn targets(answer: &serde_json::Value) -> Vec<String> {
+    let mounts = answer["mounts"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let mut targets: Vec<String> =
+        mounts.iter().map(|mount| mount["target"].as_str().unwrap().to_owned()).collect();
+    targets.sort();
+    targets
+}
+
+/// What root's plan says is mounted, by the order of names.
+fn planned(ground: &Ground, set: &[String]) -> Vec<String> {
+    use jailrun::plan::step::Step;
+    let command = ["/probe".to_owned()];
+    let unit = jailrun::unit::load(&ground.bench.unit, set, &command).unit.unwrap();
+    let machine = jailrun::host::Machine::default();
+    let planning = jailrun::plan::plan(&unit, &machine, jailrun::plan::Care::Launch);
+    let expected =
+        planning.plan.unwrap().steps.into_iter().find_map(|planned| match planned.step {
+            Step::VerifyMounts { expected } => Some(expected),
+            _ => None,
+        });
+    let mut targets: Vec<String> =
+        expected.unwrap().iter().map(|mount| mount.target.display().to_string()).collect();
+    targets.sort();
+    targets
+}
+
 fn old_root(sheet: &mut Sheet) {
     let ground = Ground::new("");
-    let targets = |run: &Run| -> Vec<String> {
-        let mounts = run.json()["mounts"].clone();
-        let mounts = mounts.as_array().unwrap();
-        mounts.iter().map(|mount| mount["target"].as_str().unwrap().to_owned()).collect()
-    };
+    fs::create_dir(ground.bench.root.join(".out")).unwrap();
+    let planned = planned(&ground, &[CHROOT.to_owned()]);
+    let host = || fs::read_to_string("/proc/thread-self/mountinfo").unwrap().lines().count();
     for caller in CALLERS {
-        let planned = ground.bench.up(caller, &["--dry-run", "--json", "--", "/probe"]);
-        assert_eq!(planned.status, 0, "{planned:?}");
-        let count = planned.json()["steps"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find_map(|step| {
-                let text = step.to_string();
-                let (_, rest) = text.split_once("compare mountinfo with the ")?;
-                rest.split(' ').next()?.parse::<usize>().ok()
-            })
-            .unwrap();
-        let seen = targets(&ground.jail(caller, &["report"]));
-        assert_eq!(seen.len(), count, "{caller:?} {seen:?}");
-        assert_eq!(seen.iter().filter(|target| *target == "/").count(), 1);
+        // With the old root still mounted below, its mounts can be seen from there.
+        let open = ground.with(caller, &["root.switch=chroot", CHROOT], &["escape"]).json();
+        assert_eq!(open["escaped"], true, "the control: {open}");
+        let seen = targets(&open).len();
+        assert!(seen >= host() + planned.len(), "the control: {seen}");
+        let inside = ground.with(caller, &[CHROOT], &["escape"]).json();
+        assert_eq!((targets(&inside), &inside["escaped"]), (planned.clone(), &false.into()));
+        assert_eq!(targets(&ground.jail(caller, &["report"]).json()), planned, "{caller:?}");
     }
-    let host = targets(&ground.chroot(Caller::Root, &["/proc"], &["report"]));
-    assert!(!host.is_empty());
-    let attack = "the old root, or any mount that was not planned, in mountinfo";
-    let control = "the host's mounts stay around a plain chroot";
+    let attack = "mounts of the old root, seen after a double chroot with CAP_SYS_CHROOT";
+    let control = "the host's are there with `switch = \"chroot\"`";
     sheet.row("A5", attack, control, "exactly the planned mounts");
+    // A mask that is left out, a mount that was not planned, a missing flag.
+    let words = ["true"];
+    for parts in ["Mask", "unplanned", "nosuid"] {
+        for caller in CALLERS {
+            let open = ground.without(caller, parts, &[], &words);
+            assert_eq!(open.status, 0, "the control: {parts} {open:?}");
+            let refused = ground.without(caller, &format!("{parts},compared"), &[], &words);
+            assert_eq!(refused.status, 125, "{parts} {refused:?}");
+            assert!(refused.stderr.contains("VerifyMounts: "), "{parts} {refused:?}");
+        }
+    }
+    let attack = "a mount that is missing, not planned, or lacks nosuid: the comparison alone";
+    sheet.row("A5", attack, "starts without the comparison", "refused: the step that compares");
 }
 
 fn handles(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let words = ["handle", "/probe"];
-    let plain = ground.chroot(Caller::Root, &[], &words);
-    let control = succeeds("in a plain chroot", &plain);
-    let open =
-        ground.without(Caller::Root, "LimitCapabilities,SetCapabilities,LoadSeccomp", &[], &words);
-    succeeds("with neither", &open);
+    let how = "in a plain chroot, and with neither";
+    let control = controls(how, |caller| ground.chroot(caller, &[], &words));
+    let neither = "LimitCapabilities,SetCapabilities,LoadSeccomp";
+    assert_eq!(controls(how, |caller| ground.without(caller, neither, &[], &words)), control);
     let capability =
         CALLERS.map(|caller| said(&ground.with(caller, &["security.seccomp=off"], &words)));
     let stopped = both(&capability[0], &capability[1]);
@@ -176,7 +206,8 @@ fn handles(sheet: &mut Sheet) {
     let attack = "open_by_handle_at, past every root: the missing capability alone";
     sheet.row("A7", attack, &*control, stopped);
     let kept = "LimitCapabilities,SetCapabilities";
-    let filter = said(&ground.without(Caller::Root, kept, &[], &words));
+    let filter = CALLERS.map(|caller| said(&ground.without(caller, kept, &[], &words)));
+    let filter = both(&filter[0], &filter[1]);
     assert_eq!(filter, "EPERM");
     sheet.row("A7", "open_by_handle_at, past every root: seccomp alone", control, filter);
     assert_eq!(ground.both(&words), "EPERM");
@@ -211,8 +242,13 @@ fn made_devices(sheet: &mut Sheet) {
     let in_root = words("/node");
     let in_root: Vec<&str> = in_root.iter().map(String::as_str).collect();
     let remove = || fs::remove_file(ground.bench.root.join("node")).unwrap();
-    let control = succeeds("in a plain chroot", &ground.chroot(Caller::Root, &[], &in_root));
-    remove();
+    let control = controls("in a plain chroot", |caller| {
+        let run = ground.chroot(caller, &[], &in_root);
+        if caller == Caller::Root {
+            remove();
+        }
+        run
+    });
     let capability = ground.without(Caller::Root, "nodev", &[], &in_root);
     assert_eq!(said(&capability), "EPERM", "{capability:?}");
     assert_eq!(capability.json()["step"], "mknod");
@@ -251,7 +287,7 @@ fn devices_of_the_root(sheet: &mut Sheet) {
         .status();
     assert!(made.unwrap().success());
     let words = ["open-file", "/disk", "r"];
-    let control = succeeds("in a plain chroot", &ground.chroot(Caller::Root, &[], &words));
+    let control = controls("in a plain chroot", |caller| ground.chroot(caller, &[], &words));
     let stopped = ground.both(&words);
     assert_eq!(stopped, "EACCES");
     sheet.row("A9", "a device node that the root brings along", control, stopped);
@@ -335,7 +371,8 @@ fn set_user_id(sheet: &mut Sheet) {
     assert_eq!(euid(&plain), 0, "{plain:?}");
     let open = as_command(Some("nosuid,NoNewPrivileges,LoadSeccomp"), &[]);
     assert_eq!(euid(&open), 0, "{open:?}");
-    let control = "euid 0 in a plain chroot, and without both";
+    let control = "euid 0 in a plain chroot, and without both \
+                   (root only: an ordinary user's jail has no second user)";
     let nosuid = as_command(None, &["security.no-new-privileges=false"]);
     assert_eq!(euid(&nosuid), 1000);
     sheet.row("A11", "a set-user-id program: nosuid alone", control, "euid 1000");
@@ -351,36 +388,68 @@ fn set_user_id(sheet: &mut Sheet) {
 
 fn names_of_layers(sheet: &mut Sheet) {
     let ground = Ground::new("");
-    for (number, name) in ["a:b", "a,upperdir=.", "a\\b", "a b"].iter().enumerate() {
-        let lower = ground.path().join(name);
-        fs::create_dir(&lower).unwrap();
-        fs::write(lower.join("mark"), "").unwrap();
-        fs::create_dir(lower.join("etc")).unwrap();
-        let unit = ground.path().join(format!("layers-{number}.toml"));
+    let root = ground.bench.root.display();
+    let mut units = 0;
+    let mut unit = |lower: &Path| {
+        units += 1;
+        let path = ground.path().join(format!("layers-{units}.toml"));
         let text = format!(
-            "name = \"{}\"\n[root]\nlower = ['{}', '{}']\n",
+            "name = \"{}\"\n[root]\nlower = ['{}', '{root}']\n",
             ground.bench.name,
             lower.display(),
-            ground.bench.root.display(),
         );
-        fs::write(&unit, text).unwrap();
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    for name in ["a:b", "a,upperdir=.", "a\\b", "a b"] {
+        let lower = ground.path().join(name);
+        fs::create_dir_all(lower.join("etc")).unwrap();
+        fs::write(lower.join("mark"), "").unwrap();
+        let unit = unit(&lower);
         for caller in CALLERS {
-            let words = ["up", "--quiet", unit.to_str().unwrap(), "--", "/probe", "find", "mark"];
+            let words = ["up", "--quiet", &unit, "--", "/probe", "find", "mark"];
             let seen = crate::support::run(caller, &words);
             assert_eq!(said(&seen), "succeeds", "{name} {seen:?}");
         }
     }
-    // What the kernel makes of the same names unescaped.
-    let options =
-        format!("lowerdir={}:{}", ground.path().join("a:b").display(), ground.bench.root.display());
+    // Unescaped, this is the name of two directories, and the second is a
+    // secret of the host's.
+    let secret = ground.path().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("treasure"), "").unwrap();
+    let ours = ground.path().join("ours");
+    fs::create_dir(&ours).unwrap();
+    let lower = PathBuf::from(format!("{}:{}", ours.display(), secret.display()));
+    fs::create_dir_all(&lower).unwrap();
+    fs::write(lower.join("mark"), "").unwrap();
+    let unit = unit(&lower);
+    let words = ["--", "/probe", "find", "treasure", "mark"];
+    let seen = |run: &Run| run.json()["seen"].clone();
+    let left_out = |caller, parts: &str| {
+        let words = [&[parts, &*unit][..], &words].concat();
+        seen(&finish(command(caller, crate::support::without(), &words).spawn().unwrap()))
+    };
+    for caller in CALLERS {
+        assert_eq!(left_out(caller, "LinkLayer,escaping"), json!(["treasure"]), "the control");
+        // The short name of a link has no colon.
+        assert_eq!(left_out(caller, "escaping"), json!(["mark"]), "{caller:?}");
+        assert_eq!(left_out(caller, "LinkLayer"), json!(["mark"]), "{caller:?}");
+        let words = [&["up", "--quiet", &*unit][..], &words].concat();
+        assert_eq!(seen(&crate::support::run(caller, &words)), json!(["mark"]), "{caller:?}");
+    }
+    // What mount(8) makes of it, in the plainest way.
     let script = format!(
-        "mount -t overlay o -o '{options}' {0} && ls {0}",
-        ground.bench.root.join("data").display()
+        "mount -t overlay o -o 'lowerdir={}:{root}' {root}/data && ls {root}/data",
+        lower.display()
     );
-    let plain = finish(
-        command(Caller::Root, Path::new("unshare"), &["-m", "sh", "-c", &script]).spawn().unwrap(),
-    );
-    assert!(!plain.stdout.contains("mark"), "the control must not find the layer: {plain:?}");
-    let attack = "options of overlayfs in the names of layers";
-    sheet.row("A13", attack, "another directory with mount(8)", "exactly those directories");
+    for caller in CALLERS {
+        let plain = shell(caller, &script);
+        assert!(plain.stdout.lines().any(|name| name == "treasure"), "the control: {plain:?}");
+    }
+    let control = "the host's other directory with mount(8), and without both";
+    let stopped = "exactly that directory";
+    let attack = "a colon in the name of an overlay's layer: short links alone";
+    sheet.row("A13", attack, control, stopped);
+    let attack = "a colon in the name of an overlay's layer: escaping alone";
+    sheet.row("A13", attack, control, stopped);
 }

@@ -175,6 +175,24 @@ pub fn succeeds(how: &str, run: &Run) -> String {
     format!("succeeds {how}")
 }
 
+/// A control of both callers. Where an ordinary user is refused even without
+/// the protection, the row says so, and that it proves nothing for them.
+pub fn controls(how: &str, attempt: impl Fn(Caller) -> Run) -> String {
+    let root = succeeds(how, &attempt(Caller::Root));
+    match &*said(&attempt(Caller::User)) {
+        "succeeds" => root,
+        errno => format!("{root}; VACUOUS for a user: {errno} anyway"),
+    }
+}
+
+/// A script in a mount namespace of its own, as root; for an ordinary user, in
+/// a user namespace too.
+pub fn shell(caller: Caller, script: &str) -> Run {
+    let unshare = if caller == Caller::Root { "-m" } else { "-Urm" };
+    let words = [unshare, "sh", "-c", script];
+    finish(command(caller, Path::new("unshare"), &words).spawn().unwrap())
+}
+
 /// What of the host no attack may change.
 #[derive(Debug, PartialEq, Eq)]
 struct Canaries {

@@ -3,14 +3,13 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::leaving::Outside;
-use super::{Ground, Sheet, Test, both, said, succeeds};
+use super::{Ground, Sheet, Test, both, said, shell, succeeds};
 use crate::support::{CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch};
 
 pub const TESTS: &[Test] = &[
@@ -29,35 +28,72 @@ pub const TESTS: &[Test] = &[
     ("C17", control_bytes),
 ];
 
+/// A command with all that the init keeps: what is left is that the init
+/// cannot be traced.
+const KILL: &str = "security.capabilities=[\"CAP_KILL\"]";
+
+/// An attempt on process 1 once that is the init: in the jail that is given
+/// up to it, behind each of the two layers alone, and in the jail as it is.
+fn on_init(ground: &Ground, caller: Caller, words: &[&str]) -> [Run; 4] {
+    let words = [&["settled", "/probe"], words].concat();
+    [
+        ground.without(caller, "ForbidTracing", &[KILL], &words),
+        ground.with(caller, &[KILL], &words),
+        ground.without(caller, "ForbidTracing", &[], &words),
+        ground.jail(caller, &words),
+    ]
+}
+
 fn own_binary(sheet: &mut Sheet) {
     let ground = Ground::new("");
+    for caller in CALLERS {
+        let words = ["open-file", "/proc/1/exe", "r"];
+        let [open, rest @ ..] = on_init(&ground, caller, &words);
+        succeeds("", &open);
+        assert_eq!(rest.map(|run| said(&run)), ["EACCES"; 3], "{caller:?}");
+        // It runs, and so nobody may write to it, even without both.
+        let words = ["open-file", "/proc/1/exe", "w"];
+        let [open, rest @ ..] = on_init(&ground, caller, &words);
+        let busy = if caller == Caller::Root { "ETXTBSY" } else { "EACCES" };
+        assert_eq!(said(&open), busy, "the control");
+        assert_eq!(rest.map(|run| said(&run)), ["EACCES"; 3], "{caller:?}");
+    }
+    let attack = "jailrun's own program through /proc/1/exe (CVE-2019-5736): not dumpable alone";
+    let control = "opened without both";
+    sheet.row("C1", attack, control, "EACCES");
+    let attack = "jailrun's own program through /proc/1/exe: the init's capability alone";
+    sheet.row("C1", attack, control, "EACCES");
+
     symlink("/proc/self/exe", ground.bench.root.join("self")).unwrap();
     let script = ground.bench.root.join("script");
     fs::write(&script, "#!/self\n").unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut found = Vec::new();
+    // The libraries are the attacker's, who runs the launcher's program with them.
+    let libraries = ["lib", "lib64", "usr"];
+    for name in libraries {
+        fs::create_dir(ground.bench.root.join(name)).unwrap();
+    }
+    let root = ground.bench.root.display();
     for caller in CALLERS {
-        // Root in a chroot opens the program of a process by its link.
-        let outside = Outside::sleep(caller);
-        let exe = format!("/proc/{}/exe", outside.pid());
-        succeeds("", &ground.chroot(Caller::Root, &["/proc"], &["open-file", &exe, "r"]));
-        found.push(said(&ground.jail(caller, &["open-file", "/proc/1/exe", "r"])));
-        assert_eq!(
-            said(&ground.jail(caller, &["open-file", "/proc/1/exe", "w"])),
-            found[found.len() - 1]
-        );
         for command in ["/self", "/script"] {
+            let mut bind = format!("mount --rbind /proc {root}/proc");
+            for name in libraries.iter().filter(|name| Path::new("/").join(name).exists()) {
+                bind += &format!(" && mount --rbind /{name} {root}/{name}");
+            }
+            let plain =
+                shell(caller, &format!("{bind} && LC_ALL=C exec chroot {root} {command} --help"));
+            // It is chroot(8) itself, and takes the script for the new root.
+            let said = format!("{}{}", plain.stdout, plain.stderr);
+            let is_chroot = said.contains("NEWROOT") || said.contains("/self: cannot change root");
+            assert!(is_chroot, "the control: {plain:?}");
             let run = ground.bench.up(caller, &["--", command]);
             assert_eq!(run.status, 126, "{run:?}");
             assert!(run.stderr.contains("magic link"), "{run:?}");
         }
     }
-    let stopped = both(&found[0], &found[1]);
-    assert_eq!(stopped, "EACCES");
-    let attack =
-        "jailrun's own program through /proc/1/exe or a link to /proc/self/exe (CVE-2019-5736)";
-    let control = "the program of a process outside is opened in a chroot with /proc";
-    sheet.row("C1", attack, control, format!("{stopped}; not executed"));
+    let attack = "a command, or a script's interpreter, that is a link to /proc/self/exe";
+    let control = "the launcher's program runs inside in a plain chroot";
+    sheet.row("C1", attack, control, "not executed");
 }
 
 const SEIZE: &str = "16902"; // 0x4206, PTRACE_SEIZE
@@ -65,29 +101,37 @@ const SEIZE: &str = "16902"; // 0x4206, PTRACE_SEIZE
 fn init_of_the_jail(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let ptrace = libc::SYS_ptrace.to_string();
-    let outside = Outside::sleep(Caller::Root);
-    let pid = outside.pid().to_string();
-    let traced = ground.chroot(Caller::Root, &[], &["call", &ptrace, SEIZE, &pid]);
-    let control = succeeds("on a process outside, from a chroot", &traced);
-    let mut found = Vec::new();
     for caller in CALLERS {
-        found.push(said(&ground.jail(caller, &["call", &ptrace, SEIZE, "1"])));
+        let [open, rest @ ..] = on_init(&ground, caller, &["call", &ptrace, SEIZE, "1"]);
+        succeeds("", &open);
+        assert_eq!(rest.map(|run| said(&run)), ["EPERM"; 3], "{caller:?}");
         for file in ["mem", "environ", "cwd", "root", "maps"] {
             let path = format!("/proc/1/{file}");
-            let read = said(&ground.jail(caller, &["open-file", &path, "r"]));
-            assert!(["EACCES", "EPERM"].contains(&&*read), "{caller:?} {path}: {read}");
+            let [open, rest @ ..] = on_init(&ground, caller, &["open-file", &path, "r"]);
+            succeeds(&path, &open);
+            assert_eq!(rest.map(|run| said(&run)), ["EACCES"; 3], "{caller:?} {path}");
         }
+        // Also at the first moment, when the init is not yet all it will be.
+        assert_eq!(said(&ground.jail(caller, &["call", &ptrace, SEIZE, "1"])), "EPERM");
         for fd in 0..8 {
             let opened =
                 said(&ground.jail(caller, &["open-file", &format!("/proc/1/fd/{fd}"), "r"]));
             assert!(["EACCES", "EPERM", "ENOENT"].contains(&&*opened), "{caller:?} {fd}: {opened}");
         }
-        let line = ground.jail(caller, &["read", "/proc/1/cmdline"]);
-        assert!(!line.stdout.contains("unit.toml"), "{line:?}");
+        let read = ["read", "/proc/1/cmdline"];
+        let open = ground.without(caller, "HideArguments", &[], &read);
+        assert!(open.stdout.contains("unit.toml"), "the control: {open:?}");
+        let line = ground.jail(caller, &read);
+        assert_eq!((line.status, line.stdout.contains("unit.toml")), (0, false), "{line:?}");
     }
-    let stopped = both(&found[0], &found[1]);
-    assert_eq!(stopped, "EPERM");
-    sheet.row("C2", "ptrace and /proc of the jail's init", control, stopped);
+    let control = "succeeds without both";
+    let stopped = "EPERM; the files EACCES";
+    let attack = "ptrace, and mem environ cwd root maps, of the jail's init: not dumpable alone";
+    sheet.row("C2", attack, control, stopped);
+    let attack = "ptrace, and the same files: the init's capability alone";
+    sheet.row("C2", attack, control, stopped);
+    let attack = "the caller's arguments in /proc/1/cmdline";
+    sheet.row("C2", attack, "there without the step that overwrites them", "not there");
 }
 
 fn start(ground: &Ground, caller: Caller, set: &[&str], words: &[&str]) -> Child {
@@ -314,13 +358,13 @@ fn set_user_id_root(sheet: &mut Sheet) {
         Ground::new("[security]\ncapabilities = [\"CAP_SETUID\"]\n[process]\nuser = 1000\n");
     let setuid = libc::SYS_setuid.to_string();
     let words = ["call", &setuid, "0"];
-    let root = ground.bench.root.display().to_string();
-    let plain = [&[&*root, "/probe"][..], &words].concat();
-    let control = finish(command(Caller::Root, Path::new("chroot"), &plain).spawn().unwrap());
-    let control = succeeds("for uid 0 in a chroot", &control);
+    let ambient = ["security.ambient-capabilities=[\"CAP_SETUID\"]"];
+    let open = ground.with(Caller::Root, &ambient, &words);
+    let control = succeeds("with CAP_SETUID in `ambient-capabilities`", &open);
     // A user other than root keeps no capability unless it is ambient.
     let stopped = said(&ground.jail(Caller::Root, &words));
     assert_eq!(stopped, "EPERM");
+    let control = format!("{control} (root only: an ordinary user's jail has no second user)");
     sheet.row("C10", "setuid(0) by uid 1000, CAP_SETUID in the bounding set", control, stopped);
 }
 
@@ -381,53 +425,163 @@ fn keyrings(sheet: &mut Sheet) {
     sheet.row("C12", "a key in the caller's session keyring: seccomp alone", control, filter);
 }
 
+/// An ordinary user's command that a set-user-id program may give privileges.
+fn unprivileged(program: &Path, words: &[&str]) -> Run {
+    let mut all = vec!["--reuid=65534", "--regid=65534", "--clear-groups"];
+    all.push(program.to_str().unwrap());
+    all.extend(words);
+    let mut command = command(Caller::Root, Path::new("setpriv"), &all);
+    finish(command.env_remove("XDG_RUNTIME_DIR").spawn().unwrap())
+}
+
 fn set_user_id_jailrun(sheet: &mut Sheet) {
-    let directory = scratch();
-    let copy = directory.path().join("jailrun");
-    fs::copy(jailrun(), &copy).unwrap();
+    let ground = Ground::new("");
+    let set_user_id = |program: &Path| {
+        let copy = ground.path().join(program.file_name().unwrap());
+        fs::copy(program, &copy).unwrap();
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
+        copy
+    };
+    // What is refused: a launcher that is root, and plans for root.
+    let file = ground.path().join("source/shadow");
+    fs::write(&file, "root's").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let unit = ground.path().join("bind.toml");
+    let text = fs::read_to_string(&ground.bench.unit).unwrap();
+    let mount = format!(
+        "[[mounts]]\ntarget = \"/data\"\nbind = \"{}\"\n",
+        file.parent().unwrap().display()
+    );
+    fs::write(&unit, text + &mount).unwrap();
+    let unit = unit.to_str().unwrap();
+    let words = ["--", "/probe", "open-file", "/data/shadow", "r"];
+    let launcher = set_user_id(crate::support::without());
+    let without = [&["CloseFds", unit][..], &words].concat();
+    let control = succeeds(
+        "with a launcher that does not look: it reads files of root",
+        &unprivileged(&launcher, &without),
+    );
+    let own = crate::support::without();
+    assert_eq!(said(&unprivileged(own, &without)), "EACCES", "without the bit");
+    let copy = set_user_id(jailrun());
+    let up = [&["up", "--quiet", unit][..], &words].concat();
+    for words in [&up[..], &["gc"], &["check", unit]] {
+        let refused = unprivileged(&copy, words);
+        assert_eq!(refused.status, 125, "{refused:?}");
+        assert!(refused.stderr.contains("refuses"), "{refused:?}");
+    }
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let plain = finish(command(Caller::User, &copy, &["gc"]).spawn().unwrap());
-    assert_eq!(plain.status, 0, "the control: {plain:?}");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
-    let refused = finish(command(Caller::User, &copy, &["gc"]).spawn().unwrap());
-    assert_eq!(refused.status, 125);
-    assert!(refused.stderr.contains("refuses"), "{refused:?}");
-    sheet.row("C13", "jailrun installed set-user-id", "runs without the bit", "refuses to run");
+    assert_eq!(said(&unprivileged(&copy, &up)), "EACCES", "without the bit");
+    fs::remove_file(&file).unwrap();
+    let control = format!("{control} (a user only: root has nothing to gain)");
+    sheet.row("C13", "jailrun installed set-user-id", control, "refuses to run");
+}
+
+/// A control group of the caller's own with a process in it that a forged
+/// journal names; taken back when it goes out of scope.
+struct Victim {
+    parent: PathBuf,
+    group: PathBuf,
+    process: Child,
+}
+
+impl Victim {
+    fn new(caller: Caller, name: &str) -> Self {
+        let hierarchy = Path::new("/sys/fs/cgroup/pids");
+        let hierarchy = if hierarchy.exists() { hierarchy } else { Path::new("/sys/fs/cgroup") };
+        let parent = hierarchy.join(format!("jailtest-{name}"));
+        let group = parent.join("jailrun-other");
+        let process = command(caller, Path::new("sleep"), &["60"]).spawn().unwrap();
+        fs::create_dir(&parent).unwrap();
+        fs::create_dir(&group).unwrap();
+        fs::write(group.join("cgroup.procs"), process.id().to_string()).unwrap();
+        let owner = if caller == Caller::Root { 0 } else { crate::support::USER };
+        for path in [&parent, &group, &group.join("cgroup.procs"), &group.join("cgroup.kill")] {
+            if path.exists() {
+                std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
+            }
+        }
+        Self { parent, group, process }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none() && self.group.exists()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        if self.process.try_wait().unwrap().is_none() {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+        for path in [&self.group, &self.parent] {
+            eventually("the group is removed", || !path.exists() || fs::remove_dir(path).is_ok());
+        }
+    }
 }
 
 fn forged_state(sheet: &mut Sheet) {
     let ground = Ground::new("");
-    let runtime = scratch();
-    let state = runtime.path().join("jailrun");
-    fs::create_dir(&state).unwrap();
-    let up = || {
-        let words = ["up", "--quiet", ground.bench.unit.to_str().unwrap(), "--", "/probe", "true"];
-        let mut child = command(Caller::User, jailrun(), &words);
-        finish(child.env("XDG_RUNTIME_DIR", runtime.path()).spawn().unwrap())
-    };
-    let victim = Outside::sleep(Caller::User);
-    let forged = format!(
-        "{{\"name\":\"{0}\",\"pid\":{1},\"init\":{1},\"undo\":[{{\"remove-node\":{{\"root\":\"{2}\",\"path\":\"marker\"}}}}]}}",
-        ground.bench.name,
-        victim.pid(),
-        ground.path().join("source").display()
-    );
-    fs::write(state.join(format!("{}.json", ground.bench.name)), forged).unwrap();
-    fs::set_permissions(&state, fs::Permissions::from_mode(0o777)).unwrap();
-    let refused = up();
-    assert_eq!(refused.status, 125, "{refused:?}");
-    assert!(refused.stderr.contains("belongs to somebody else"), "{refused:?}");
-    assert!(Path::new(&format!("/proc/{}", victim.pid())).exists());
-    // The control: the same directory, owned and closed as it must be.
-    fs::remove_dir_all(&state).unwrap();
-    fs::create_dir(&state).unwrap();
-    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
-    std::os::unix::fs::chown(runtime.path(), Some(65534), Some(65534)).unwrap();
-    std::os::unix::fs::chown(&state, Some(65534), Some(65534)).unwrap();
-    let accepted = up();
-    assert_eq!(accepted.status, 0, "the control: {accepted:?}");
-    let attack = "a state directory that others may write to, with a forged journal";
-    sheet.row("C14", attack, "a directory of the caller's own is used", "refused");
+    for caller in CALLERS {
+        let (own, other) = match caller {
+            Caller::Root => (0, crate::support::USER),
+            Caller::User => (crate::support::USER, 0),
+        };
+        // Where the caller's state is: below /run, or what the variable names.
+        let runtime = scratch();
+        let state = runtime.path().join("jailrun");
+        std::os::unix::fs::chown(runtime.path(), Some(own), Some(own)).unwrap();
+        let up = |owner: u32, mode: u32, victim: &Victim| {
+            let journal = state.join(format!("{}.json", ground.bench.name));
+            let undo = serde_json::json!({
+                "version": 1, "name": ground.bench.name, "undo": [{ "remove-cgroup": victim.group }],
+            });
+            fs::create_dir(&state).unwrap();
+            fs::write(&journal, undo.to_string()).unwrap();
+            fs::set_permissions(&journal, fs::Permissions::from_mode(0o666)).unwrap();
+            for path in [&state, &journal] {
+                std::os::unix::fs::chown(path, Some(owner), Some(owner)).unwrap();
+            }
+            fs::set_permissions(&state, fs::Permissions::from_mode(mode)).unwrap();
+            let unit = ground.bench.unit.to_str().unwrap();
+            let words = ["up", "--quiet", unit, "--", "/probe", "true"];
+            let run = match caller {
+                Caller::Root => {
+                    let script = "mount --bind \"$1\" /run && shift && exec \"$@\"";
+                    let begin = ["-m", "sh", "-c", script, "sh", runtime.path().to_str().unwrap()];
+                    let all = [&begin[..], &[jailrun().to_str().unwrap()], &words].concat();
+                    finish(command(caller, Path::new("unshare"), &all).spawn().unwrap())
+                }
+                Caller::User => {
+                    let mut child = command(caller, jailrun(), &words);
+                    finish(child.env("XDG_RUNTIME_DIR", runtime.path()).spawn().unwrap())
+                }
+            };
+            if state.exists() {
+                fs::remove_dir_all(&state).unwrap();
+            }
+            run
+        };
+        let name = &ground.bench.name;
+        // The control: in a directory of the caller's own the journal is believed.
+        let mut victim = Victim::new(caller, name);
+        let believed = up(own, 0o700, &victim);
+        assert_eq!(believed.status, 0, "the control: {believed:?}");
+        assert!(!victim.is_alive(), "the control: {caller:?}");
+        drop(victim);
+        let mut victim = Victim::new(caller, name);
+        for (owner, mode) in [(own, 0o777), (own, 0o770), (other, 0o777)] {
+            let refused = up(owner, mode, &victim);
+            assert_eq!(refused.status, 125, "{owner} {mode:o} {refused:?}");
+            assert!(refused.stderr.contains("belongs to somebody else"), "{refused:?}");
+            assert!(victim.is_alive(), "{caller:?} {owner} {mode:o}");
+        }
+    }
+    let attack =
+        "a forged journal that names another group, in a state directory others may write to";
+    let control = "its processes are killed where the directory is the caller's own";
+    sheet.row("C14", attack, control, "refused");
 }
 
 fn core_files(sheet: &mut Sheet) {

@@ -2,15 +2,21 @@
 //! protection's test, in which the attack has to succeed.
 //!
 //! `jailwithout PART,… UNIT [KEY=VALUE]… -- COMMAND…`. A part is the name of a
-//! kind of step, all of which are left out, or `nosuid`, `nodev`, `read-only`,
-//! a flag that no mount gets. The comparison with mountinfo is left out too.
+//! kind of step, all of which are left out, or one of these:
+//!
+//! - `nosuid`, `nodev`, `read-only`: a flag that no mount gets;
+//! - `LinkLayer`: the layers of overlays go by their own names;
+//! - `escaping`: a colon in such a name is what it is for the kernel, the end
+//!   of a layer;
+//! - `unplanned`: the comparison with mountinfo expects a mount less;
+//! - `compared`: that comparison is done, which is otherwise left out too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 
 use jailrun::host::Machine;
 use jailrun::plan::step::{MountFlags, Step};
-use jailrun::plan::{Care, plan};
+use jailrun::plan::{Care, Plan, plan};
 use jailrun::{run, unit};
 
 fn main() {
@@ -29,13 +35,31 @@ fn main() {
         exit(125);
     };
     let parts: Vec<&str> = parts.split(',').filter(|part| !part.is_empty()).collect();
-    let before = plan.steps.len();
+    let mut changed = false;
+    if parts.contains(&"LinkLayer") {
+        name_layers(&mut plan);
+    }
+    if parts.contains(&"unplanned") {
+        for planned in &mut plan.steps {
+            if let Step::VerifyMounts { expected } = &mut planned.step {
+                changed |= expected.pop().is_some();
+            }
+        }
+    }
+    let compared = parts.contains(&"compared");
     plan.steps.retain(|planned| {
         let kind = kind(&planned.step);
-        kind != "VerifyMounts" && !parts.contains(&kind.as_str())
+        let left_out = parts.contains(&kind.as_str());
+        changed |= left_out;
+        !left_out && (compared || kind != "VerifyMounts")
     });
-    let mut changed = before - plan.steps.len() > 1;
     for planned in &mut plan.steps {
+        if let Step::MountOverlay { overlay, .. } = &mut planned.step
+            && parts.contains(&"escaping")
+        {
+            overlay.lower = split_layers(&overlay.lower);
+            changed = true;
+        }
         if let Some(flags) = flags(&mut planned.step) {
             for part in &parts {
                 changed |= clear(flags, part);
@@ -71,6 +95,33 @@ fn flags(step: &mut Step) -> Option<&mut MountFlags> {
         | Step::Bind { flags, .. } => Some(flags),
         _ => None,
     }
+}
+
+/// Gives the layers of overlays back the names that links stand for.
+fn name_layers(plan: &mut Plan) {
+    let links: Vec<(PathBuf, PathBuf)> = plan
+        .steps
+        .iter()
+        .filter_map(|planned| match &planned.step {
+            Step::LinkLayer { path, to } => Some((path.clone(), to.clone())),
+            _ => None,
+        })
+        .collect();
+    for planned in &mut plan.steps {
+        if let Step::MountOverlay { overlay, .. } = &mut planned.step {
+            for layer in &mut overlay.lower {
+                if let Some((_, to)) = links.iter().find(|(path, _)| path == layer) {
+                    layer.clone_from(to);
+                }
+            }
+        }
+    }
+}
+
+/// What the kernel reads when colons are not escaped.
+fn split_layers(lower: &[PathBuf]) -> Vec<PathBuf> {
+    let names = lower.iter().flat_map(|path| path.to_str().unwrap_or_default().split(':'));
+    names.map(PathBuf::from).collect()
 }
 
 /// Clears a flag; whether it was set.
