@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
         };
         let mut diagnostic =
             Diagnostic::error("E0101", format!("unknown key `{}` {place}", entry.key));
-        let known = keys::of(self.name).map(|key| key.name).chain(self.subtables());
+        let known = keys::of(self.name).iter().map(|key| key.name).chain(self.subtables());
         if let Some(nearest) = nearest(&entry.key, known) {
             self.meant.borrow_mut().push(nearest);
             diagnostic = diagnostic

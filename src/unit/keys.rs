@@ -31,8 +31,37 @@ pub struct TableKey {
 }
 
 /// Keys of one table.
-pub fn of(table: &str) -> impl Iterator<Item = &'static Key> + use<'_> {
-    KEYS.iter().filter(move |key| key.table == table)
+pub fn of(table: &str) -> &'static [Key] {
+    let place = TABLES.iter().position(|known| known.name == table).map(|index| PLACES[index]);
+    place.map_or(&[], |(first, end)| &KEYS[first..end])
+}
+
+/// Where the keys of each table begin and end in [`KEYS`]: a unit's tables are
+/// looked up on every launch.
+const PLACES: [(usize, usize); TABLES.len()] = places();
+
+const fn places() -> [(usize, usize); TABLES.len()] {
+    let mut places = [(0, 0); TABLES.len()];
+    let (mut table, mut key) = (0, 0);
+    while table < TABLES.len() {
+        let first = key;
+        while key < KEYS.len() && is_same(KEYS[key].table, TABLES[table].name) {
+            key += 1;
+        }
+        places[table] = (first, key);
+        table += 1;
+    }
+    assert!(key == KEYS.len(), "the keys are in the order of the tables");
+    places
+}
+
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut index = 0;
+    while index < one.len() && index < other.len() && one[index] == other[index] {
+        index += 1;
+    }
+    index == one.len() && index == other.len()
 }
 
 /// Whether a table is written `[[name]]`.
@@ -42,7 +71,7 @@ pub fn is_repeated(table: &str) -> bool {
 
 /// The key of that table and name.
 pub fn find(table: &str, name: &str) -> Option<&'static Key> {
-    of(table).find(|key| key.name == name)
+    of(table).iter().find(|key| key.name == name)
 }
 
 const fn key(
@@ -345,7 +374,6 @@ pub const KEYS: &[Key] = &[
         "",
         "With `time = \"private\"`: durations added to the clocks inside, such as \"1h\" or \"-30s\".",
     ),
-    key("mounts", "target", "path", "", "Where, inside the jail: absolute, without `..`."),
     key(
         "idmap",
         "mode",
@@ -388,6 +416,7 @@ pub const KEYS: &[Key] = &[
         "\"auto\"",
         "How the files of the root come to belong to the jail's users of the same numbers. \"map\": by mounts with mapped ids, which change nothing on disk and need root and a file system that can do it. \"chown\": by new owners on disk, once, for a directory as the root. \"off\": not at all; ids without a place in the map show as 65534. \"auto\" is \"map\" for root where the numbers differ, and otherwise \"off\"; the host's own tree is left as it is.",
     ),
+    key("mounts", "target", "path", "", "Where, inside the jail: absolute, without `..`."),
     key(
         "mounts",
         "bind",
@@ -630,30 +659,6 @@ pub const KEYS: &[Key] = &[
         "Which system calls the jail may make. `default`: what Docker allows, and a little less. `strict`: also without what few programs need. The table is `[security.seccomp]`. `jailrun seccomp UNIT` prints the filter.",
     ),
     key(
-        "security.seccomp",
-        "default-action",
-        "\"errno:NAME\", \"kill-process\", \"log\" or \"allow\"",
-        "",
-        "What holds for calls that no list names; then the filter starts from nothing. `errno:EPERM` and `errno:13` refuse, `log` does the call and notes it in the kernel's log.",
-    ),
-    key(
-        "security.seccomp",
-        "profile",
-        "path",
-        "",
-        "A profile in the JSON of OCI runtimes and Docker, from which the filter starts. A relative path starts at the unit's directory.",
-    ),
-    key(
-        "security.seccomp",
-        "allow",
-        "names or sets",
-        "",
-        "Calls that are done, whatever their arguments. `@default` is the default filter, with its conditions.",
-    ),
-    key("security.seccomp", "log", "names or sets", "", "Calls that are done and noted."),
-    key("security.seccomp", "deny", "names or sets", "", "Calls that fail with EPERM."),
-    key("security.seccomp", "kill", "names or sets", "", "Calls that end the process by SIGSYS."),
-    key(
         "security",
         "masked-paths",
         "paths",
@@ -688,6 +693,30 @@ pub const KEYS: &[Key] = &[
         "false",
         "Accepts binds that hand out the host: `/`, `/proc`, `/sys`, `/dev`, `/run`, a container engine's socket, jailrun's own state.",
     ),
+    key(
+        "security.seccomp",
+        "default-action",
+        "\"errno:NAME\", \"kill-process\", \"log\" or \"allow\"",
+        "",
+        "What holds for calls that no list names; then the filter starts from nothing. `errno:EPERM` and `errno:13` refuse, `log` does the call and notes it in the kernel's log.",
+    ),
+    key(
+        "security.seccomp",
+        "profile",
+        "path",
+        "",
+        "A profile in the JSON of OCI runtimes and Docker, from which the filter starts. A relative path starts at the unit's directory.",
+    ),
+    key(
+        "security.seccomp",
+        "allow",
+        "names or sets",
+        "",
+        "Calls that are done, whatever their arguments. `@default` is the default filter, with its conditions.",
+    ),
+    key("security.seccomp", "log", "names or sets", "", "Calls that are done and noted."),
+    key("security.seccomp", "deny", "names or sets", "", "Calls that fail with EPERM."),
+    key("security.seccomp", "kill", "names or sets", "", "Calls that end the process by SIGSYS."),
     key(
         "security.landlock",
         "read",

@@ -29,6 +29,9 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
     }
 }
 
+/// ioctl_tty(2); its type is another in each C library.
+const TIOCSWINSZ: u64 = 0x5414;
+
 /// What the standard library says of a new thread for which there is no memory.
 const THREADLESS: [&str; 3] = [
     "failed to allocate an alternative stack: Out of memory",
@@ -60,7 +63,7 @@ fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
     let is_terminal = calls.iter().filter(of_process).any(|other| {
         other.arguments[0] == call.arguments[0]
             && other.name() == "ioctl"
-            && other.arguments[1] == libc::TIOCSWINSZ as u64
+            && other.arguments[1] == TIOCSWINSZ
     });
     Some(match (call.name(), errno) {
         (_, libc::EINTR) => "a call that a signal has interrupted is made again",
