@@ -42,6 +42,21 @@ fn open_file(path: &Path, writing: bool) -> io::Result<File> {
         .open(path)
 }
 
+pub fn list(arguments: Arguments) -> Outcome {
+    let read = |path| -> io::Result<Vec<String>> {
+        fs::read_dir(path)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect()
+    };
+    let names = read(arguments.only_path()?);
+    found(&json!({
+        "attempt": "list",
+        "ok": names.is_ok(),
+        "errno": names.as_ref().err().map(errno::describe),
+        "names": names.ok(),
+    }))
+}
+
 pub fn open_at(mut arguments: Arguments) -> Outcome {
     let directory = arguments.parsed("FD")?;
     let path = arguments.only_path()?;
@@ -151,6 +166,20 @@ pub fn fill(mut arguments: Arguments) -> Outcome {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
     let block = vec![1_u8; BLOCK];
     repeat("fill", wanted.div_ceil(BLOCK), |_| file.write_all(&block))
+}
+
+/// Memory as open(2) `O_DIRECT` wants it.
+#[repr(align(4096))]
+struct Aligned([u8; BLOCK]);
+
+pub fn direct(mut arguments: Arguments) -> Outcome {
+    let path = PathBuf::from(arguments.required("PATH")?);
+    let wanted: usize = arguments.only("BYTES")?;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).custom_flags(libc::O_DIRECT);
+    let mut file = options.open(path)?;
+    let block = Box::new(Aligned([1; BLOCK]));
+    repeat("direct", wanted.div_ceil(BLOCK), |_| file.write_all(&block.0))
 }
 
 pub fn inodes(mut arguments: Arguments) -> Outcome {

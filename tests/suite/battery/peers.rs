@@ -1,5 +1,7 @@
 //! Other launchers, against the attacks whose outcome does not depend on
 //! timing: the same root, and as close to their defaults as they let one be.
+//! One that is not there, does not run on the machine, or has another version
+//! is taken from README.md as it stands.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -105,7 +107,10 @@ impl Place {
         }
         let spec =
             command(Caller::Root, Path::new(program), &["spec"]).current_dir(bundle).status();
-        assert!(spec.unwrap().success());
+        if !spec.is_ok_and(|status| status.success()) {
+            // It does not run here: nothing is started, and it is not compared.
+            return "false".to_owned();
+        }
         let mut spec: Value = serde_json::from_str(&fs::read_to_string(&config).unwrap()).unwrap();
         spec["root"] = json!({ "path": self.root, "readonly": false });
         spec["process"]["args"] = json!(words);
@@ -294,34 +299,126 @@ fn ring(place: &Place, peer: &str) -> String {
 
 type Attack = fn(&Place, &str) -> String;
 
+/// What went wrong, as the manual page and as the README has it.
+const WRONG: [(&str, &str); 5] = [
+    ("ESCAPED", "**escaped**"),
+    ("CHANGED", "**host changed**"),
+    ("SHOWN", "**not masked**"),
+    ("WRITTEN", "**written**"),
+    ("TYPED", "**typed**"),
+];
+
+/// The attacks with their names in the manual page and in the README.
+const ATTACKS: [(&str, &str, &str, Attack); 12] = [
+    ("A1", "double chroot", "double chroot, with what its defaults allow", double_chroot),
+    (
+        "A2",
+        "an inherited descriptor",
+        "a descriptor of the caller's on the host's root",
+        descriptor,
+    ),
+    (
+        "A11",
+        "a set-user-id program",
+        "a set-user-id program of root's, run as uid 1000",
+        set_user_id,
+    ),
+    ("B2", "/proc is a link", "`/proc` of the root is a link to the host", |place, peer| {
+        linked(place, peer, "proc", false)
+    }),
+    (
+        "B3",
+        "/dev/null is a link: masks",
+        "`/dev/null` of the root is a link, and a mask",
+        linked_mask,
+    ),
+    ("B7", "/dev is a link", "`/dev` of the root is a link to the host", |place, peer| {
+        linked(place, peer, "dev", false)
+    }),
+    (
+        "B8",
+        "/dev/null is a link: output",
+        "`/dev/null` of the root is a link, for output",
+        linked_null,
+    ),
+    ("B9", "a mount through a link", "a mount point behind a link to the host", |place, peer| {
+        linked(place, peer, "link", true)
+    }),
+    ("B10", "below a read-only bind", "a write below a read-only bind", read_only),
+    ("C6", "TIOCSTI", "TIOCSTI into the caller's terminal", terminal),
+    ("D11", "int 0x80", "a system call by `int 0x80`", compat),
+    ("D12", "io_uring", "io_uring", ring),
+];
+
+/// The name and version of a launcher, as the tables' texts give it; `None`
+/// when it is not there.
+fn version(peer: &str) -> Option<String> {
+    let program = if peer == "bubblewrap" { "bwrap" } else { peer };
+    let output = std::process::Command::new(program).arg("--version").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let is_number = |c: char| c.is_ascii_digit() || c == '.';
+    let word =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let number = word.split(|c| !is_number(c)).next()?;
+    Some(format!("{peer} {number}"))
+}
+
+/// Whether a launcher is compared: it starts something here, and is the
+/// version of which README.md and the page speak.
+fn is_compared(peer: &str) -> bool {
+    if peer == "jailrun" {
+        return true;
+    }
+    let Some(version) = version(peer) else {
+        eprintln!("{peer} is not there");
+        return false;
+    };
+    let benign = Place::new().run(peer, &Wanted::default(), &["/probe", "find", "probe"]);
+    if outcome(&benign) != "succeeds" {
+        eprintln!("{version} does not run on this machine: {benign:?}");
+        return false;
+    }
+    let named = page::both_name(&version, &PEERS);
+    if !named {
+        let update = std::env::var_os("UPDATE").is_some();
+        assert!(!update, "README.md and the page have to speak of {version} first");
+        eprintln!("{version} is another version than the one that was compared");
+    }
+    named
+}
+
 #[test]
 fn other_launchers_are_compared() {
     own_mounts();
-    let attacks: [(&str, &str, Attack); 12] = [
-        ("A1", "double chroot", double_chroot),
-        ("A2", "an inherited descriptor", descriptor),
-        ("A11", "a set-user-id program", set_user_id),
-        ("B2", "/proc is a link", |place, peer| linked(place, peer, "proc", false)),
-        ("B3", "/dev/null is a link: masks", linked_mask),
-        ("B7", "/dev is a link", |place, peer| linked(place, peer, "dev", false)),
-        ("B8", "/dev/null is a link: output", linked_null),
-        ("B9", "a mount through a link", |place, peer| linked(place, peer, "link", true)),
-        ("B10", "below a read-only bind", read_only),
-        ("C6", "TIOCSTI", terminal),
-        ("D11", "int 0x80", compat),
-        ("D12", "io_uring", ring),
-    ];
-    let mut rows = Vec::new();
-    for (id, attack, run) in attacks {
-        let mut row = vec![id.to_owned(), attack.to_owned()];
-        for peer in PEERS {
-            row.push(run(&Place::new(), peer));
-        }
-        let own = row.last().unwrap();
-        assert!(!own.contains(|c: char| c.is_uppercase()) || own.starts_with('E'), "{row:?}");
-        assert!(own != "ESCAPED", "{row:?}");
-        eprintln!("{row:?}");
-        rows.push(row);
+    let compared = PEERS.map(is_compared);
+    let known = page::readme_rows(&PEERS);
+    let (mut table, mut readme) = (Vec::new(), Vec::new());
+    for (id, attack, long, run) in ATTACKS {
+        let cells: Vec<String> = PEERS
+            .iter()
+            .enumerate()
+            .map(|(at, peer)| {
+                if compared[at] {
+                    return run(&Place::new(), peer);
+                }
+                // What was seen where it ran.
+                let row = known.iter().find(|row| row[0] == id && row[1] == long);
+                let cell = row.map_or("not tried", |row| &*row[at + 2]);
+                let wrong = WRONG.iter().find(|(_, readme)| *readme == cell);
+                wrong.map_or(cell, |(page, _)| page).to_owned()
+            })
+            .collect();
+        let own = cells.last().unwrap();
+        assert!(!own.contains(|c: char| c.is_uppercase()) || own.starts_with('E'), "{cells:?}");
+        assert!(own != "ESCAPED", "{cells:?}");
+        eprintln!("{id} {cells:?}");
+        let marked = cells.iter().map(|cell| {
+            let wrong = WRONG.iter().find(|(page, _)| page == cell);
+            wrong.map_or(&**cell, |(_, readme)| readme).to_owned()
+        });
+        readme.push([id.to_owned(), long.to_owned()].into_iter().chain(marked).collect());
+        table.push([id.to_owned(), attack.to_owned()].into_iter().chain(cells).collect());
     }
-    page::compare("peers", &rows);
+    page::compare("peers", &table);
+    page::compare_readme(&PEERS, &readme);
 }

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Ground, Sheet, Test, both, said, shell, succeeds};
+use super::{Ground, Sheet, Test, both, controls, said, shell, succeeds};
 use crate::support::{CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch};
 
 pub const TESTS: &[Test] = &[
@@ -195,9 +195,9 @@ fn endings(sheet: &mut Sheet) {
     let control = "a process that ignores TERM stays";
     sheet.row("C5", "TERM is ignored", control, "killed after the grace");
     let zombies = Ground::new("[limits]\npids = 64\n[process]\ninit = false\n");
-    let without = zombies.jail(Caller::Root, &["zombies", "50"]).json();
-    assert!(without["zombies"].as_u64() >= Some(40), "the control: {without}");
     for caller in CALLERS {
+        let open = zombies.with(caller, &["limits.on-missing=skip"], &["zombies", "50"]).json();
+        assert!(open["zombies"].as_u64() >= Some(40), "the control: {open}");
         let set: &[&str] = match caller {
             Caller::Root => &["process.init=true", "limits.pids=infinity"],
             Caller::User => &["process.init=true", "limits.on-missing=skip"],
@@ -227,19 +227,20 @@ fn endings(sheet: &mut Sheet) {
 }
 
 /// script(1) around a command: its standard streams are a terminal.
-fn in_terminal(line: &str) -> Run {
+pub fn in_terminal(caller: Caller, line: &str) -> Run {
     let words = ["-qec", line, "/dev/null"];
     let mut child =
-        command(Caller::Root, Path::new("script"), &words).stdin(Stdio::piped()).spawn().unwrap();
+        command(caller, Path::new("script"), &words).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().flush().unwrap();
     finish(child)
 }
 
-/// The line of JSON in what a terminal shows.
-fn answer(run: &Run) -> Run {
-    let text = run.stdout.find('{').map_or("", |at| run.stdout[at..].lines().next().unwrap());
-    let text = text.find('}').map_or("", |end| &text[..=end]);
-    Run { status: run.status, stdout: text.to_owned(), stderr: run.stderr.clone() }
+/// The JSON in what a terminal shows, which may have been typed into.
+pub fn answer(run: &Run) -> Run {
+    let text = run.stdout.find('{').map_or("", |at| &run.stdout[at..]);
+    let value = serde_json::Deserializer::from_str(text).into_iter::<Value>().next();
+    let stdout = value.and_then(Result::ok).map_or(String::new(), |value| value.to_string());
+    Run { status: run.status, stdout, stderr: run.stderr.clone() }
 }
 
 fn terminal_input(sheet: &mut Sheet) {
@@ -247,55 +248,60 @@ fn terminal_input(sheet: &mut Sheet) {
     let root = ground.bench.root.display();
     let unit = ground.bench.unit.display();
     let legacy = fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti").unwrap_or("1".to_owned());
-    for (attempt, attack) in [
-        ("tiocsti", "TIOCSTI into the caller's terminal: the session alone"),
-        ("tiocsti-high", "TIOCSTI with junk in the upper half: the session alone"),
+    // The caller's terminal is passed on: nobody's any more in a jail.
+    let up = format!("{} up --quiet {unit} --set process.tty=false", jailrun().display());
+    let without = |parts: &str| {
+        let program = crate::support::without().display();
+        format!("{program} {parts} {unit} process.tty=false")
+    };
+    for (attempt, session, seccomp) in [
+        (
+            "tiocsti",
+            "TIOCSTI into the caller's terminal: the session alone",
+            "TIOCSTI into the caller's terminal: seccomp alone",
+        ),
+        (
+            "tiocsti-high",
+            "TIOCSTI with junk in the upper half: the session alone",
+            "TIOCSTI with junk in the upper half: seccomp alone",
+        ),
     ] {
-        let plain = answer(&in_terminal(&format!(
-            "setpriv --bounding-set=-all --inh-caps=-all chroot {root} /probe {attempt}"
-        )));
-        let plain = if said(&plain) == "succeeds" {
-            plain
-        } else {
-            answer(&in_terminal(&format!("chroot {root} /probe {attempt}")))
+        let typed = |caller, line: &str| {
+            answer(&in_terminal(caller, &format!("{line} -- /probe {attempt}")))
+        };
+        let both_said = |line: &str| {
+            let [root, user] = CALLERS.map(|caller| said(&typed(caller, line)));
+            both(&root, &user)
         };
         let control = match legacy.trim() {
-            "1" => succeeds("in a plain chroot", &plain),
+            "1" => {
+                let plain = |caller| {
+                    let enter =
+                        if caller == Caller::Root { "chroot" } else { "unshare -Ur chroot" };
+                    answer(&in_terminal(caller, &format!("{enter} {root} /probe {attempt}")))
+                };
+                let how = "in a plain chroot, and without both";
+                let open = without("NewSession,LoadSeccomp");
+                assert_eq!(both_said(&open), "succeeds", "the control");
+                controls(how, plain)
+            }
             _ => "VACUOUS: dev.tty.legacy_tiocsti is 0".to_owned(),
         };
-        // The caller's terminal is passed on, and is nobody's any more.
-        let jail = answer(&in_terminal(&format!(
-            "{} up --quiet {unit} --set process.tty=false -- /probe {attempt}",
-            jailrun().display()
-        )));
-        assert_eq!(said(&jail), "EPERM", "{jail:?}");
-        sheet.row("C6", attack, &*control, "EPERM");
-        let filter = answer(&in_terminal(&format!(
-            "{} NewSession {unit} process.tty=false -- /probe {attempt}",
-            crate::support::without().display()
-        )));
-        assert_eq!(said(&filter), "EPERM", "{filter:?}");
-        let open = answer(&in_terminal(&format!(
-            "{} NewSession,LoadSeccomp {unit} process.tty=false -- /probe {attempt}",
-            crate::support::without().display()
-        )));
-        if legacy.trim() == "1" {
-            succeeds("with neither", &open);
-        }
-        let attack = match attempt {
-            "tiocsti" => "TIOCSTI into the caller's terminal: seccomp alone",
-            _ => "TIOCSTI with junk in the upper half: seccomp alone",
-        };
-        sheet.row("C6", attack, control, "EPERM");
+        assert_eq!(both_said(&without("LoadSeccomp")), "EPERM", "{attempt}");
+        sheet.row("C6", session, &*control, "EPERM");
+        assert_eq!(both_said(&without("NewSession")), "EPERM", "{attempt}");
+        sheet.row("C6", seccomp, control, "EPERM");
+        assert_eq!(both_said(&up), "EPERM", "{attempt}");
     }
     // Only a virtual console knows the request: elsewhere the answer says
     // whether the filter or the terminal gave it.
-    let line = |program: String| answer(&in_terminal(&format!("{program} -- /probe tioclinux")));
-    let without = crate::support::without().display();
-    let open = line(format!("{without} LoadSeccomp {unit} process.tty=false"));
-    assert_eq!(said(&open), "ENOTTY", "{open:?}");
-    let filter = line(format!("{} up --quiet {unit} --set process.tty=false", jailrun().display()));
-    assert_eq!(said(&filter), "EPERM", "{filter:?}");
+    for caller in CALLERS {
+        let asked = |line: &str| {
+            said(&answer(&in_terminal(caller, &format!("{line} -- /probe tioclinux"))))
+        };
+        assert_eq!(asked(&without("LoadSeccomp")), "ENOTTY", "{caller:?}");
+        assert_eq!(asked(&up), "EPERM", "{caller:?}");
+    }
     let control = "VACUOUS: no virtual console here; ENOTTY from the terminal";
     sheet.row("C6", "TIOCLINUX: seccomp alone", control, "EPERM");
 }
@@ -349,8 +355,9 @@ fn groups(sheet: &mut Sheet) {
     let private =
         with_groups(&[&words[..4], &["--set", "namespaces.user=private"], &words[4..]].concat());
     assert_eq!(private.json()["groups"], serde_json::json!([]), "{private:?}");
-    let attack = "the caller's further groups (root)";
-    sheet.row("C9", attack, "there in a plain chroot", "none");
+    let control = "there in a plain chroot \
+                   (root only: in a user namespace the kernel keeps a user's groups)";
+    sheet.row("C9", "the caller's further groups", control, "none");
 }
 
 fn set_user_id_root(sheet: &mut Sheet) {

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
-use super::{Ground, Sheet, Test, both, said};
-use crate::support::{CALLERS, Caller, Run, command, finish, jailrun};
+use super::processes::{answer, in_terminal};
+use super::{Ground, Sheet, Test, both, said, shell};
+use crate::support::{CALLERS, Caller, Run, jailrun};
 
 pub const TESTS: &[Test] = &[
     ("B1", swapped_mount_points),
@@ -21,10 +21,9 @@ pub const TESTS: &[Test] = &[
     ("B11", passwd_files),
 ];
 
-/// mount(8) in a mount namespace of its own, as a launcher that trusts paths.
+/// What a launcher that trusts paths does as root.
 fn naive(script: &str) -> Run {
-    let words = ["-m", "sh", "-c", script];
-    finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap())
+    shell(Caller::Root, script)
 }
 
 fn swapped_mount_points(sheet: &mut Sheet) {
@@ -133,17 +132,6 @@ fn linked_null_as_mask(sheet: &mut Sheet) {
     sheet.row("B3", attack, control, "masked with the device 1:3");
 }
 
-/// The probe in a jail with a terminal around it.
-fn in_terminal(ground: &Ground, words: &str) -> Run {
-    let unit = ground.bench.unit.to_str().unwrap();
-    let line = format!(
-        "{} up --quiet {unit} --set process.tty=true -- /probe {words}",
-        jailrun().display()
-    );
-    let words = ["-qec", &line, "/dev/null"];
-    finish(command(Caller::Root, Path::new("script"), &words).spawn().unwrap())
-}
-
 fn linked_console(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let victim = ground.path().join("victim");
@@ -158,11 +146,14 @@ fn linked_console(sheet: &mut Sheet) {
         victim.display()
     ));
     assert_eq!(naive.stdout.trim(), "1:3", "the control: {naive:?}");
-    let run = in_terminal(&ground, "tty");
-    let text = run.stdout.find('{').map_or("", |at| run.stdout[at..].lines().next().unwrap());
-    let tty: serde_json::Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{run:?}"));
-    assert_eq!(tty["ttyname"], "/dev/pts/0", "{tty}");
-    assert_eq!(tty["isatty"], serde_json::json!([true, true, true]));
+    let unit = ground.bench.unit.display();
+    let line =
+        format!("{} up --quiet {unit} --set process.tty=true -- /probe tty", jailrun().display());
+    for caller in CALLERS {
+        let tty = answer(&in_terminal(caller, &line)).json();
+        assert_eq!(tty["ttyname"], "/dev/pts/0", "{caller:?} {tty}");
+        assert_eq!(tty["isatty"], serde_json::json!([true, true, true]));
+    }
     assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
     let attack = "/dev/console and /dev/pts/0 of the root are links (CVE-2025-52565)";
     let control = "mount(8) binds over the host's file";
@@ -370,8 +361,7 @@ fn passwd_files(sheet: &mut Sheet) {
             "directory" => fs::create_dir(&passwd).unwrap(),
             _ => fs::File::create(&passwd).unwrap().set_len(1 << 30).unwrap(),
         }
-        let run = ground.jail(Caller::Root, &["true"]);
-        assert_eq!(said(&run), "refused, E0303", "{replace} {run:?}");
+        assert_eq!(ground.both(&["true"]), "refused, E0303", "{replace}");
     }
     let attack = "/etc/passwd of the root is a FIFO, a link to the host's, 1 GiB";
     sheet.row("B11", attack, "grep follows the link and finds the name", "refused, E0303");
