@@ -324,6 +324,11 @@ fn send(pid: u32, signal: Signal) {
     nix::sys::signal::kill(pid, signal).unwrap();
 }
 
+/// Waits until a process has taken a signal that it was sent.
+pub fn wait_until_taken(pid: u32, signal: Signal) {
+    eventually("it takes the signal", || !has_signal(pid, &PENDING, signal));
+}
+
 /// What keeps a jail from ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Held {
@@ -392,7 +397,7 @@ impl HeldJail {
     fn stop(&self) {
         let pid = self.supervisor.id();
         send(pid, Signal::SIGTERM);
-        eventually("it takes the signal", || !has_signal(pid, &PENDING, Signal::SIGTERM));
+        wait_until_taken(pid, Signal::SIGTERM);
     }
 
     /// It has been killed, and nothing is left.

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Ground, Sheet, Test, both, controls, said, shell, succeeds};
+use super::{
+    Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
+};
 use crate::support::{CALLERS, Caller, Run, command, finish, jailrun};
 
 pub const TESTS: &[Test] = &[
@@ -341,43 +343,37 @@ fn roots_of_processes(sheet: &mut Sheet) {
 }
 
 fn set_user_id(sheet: &mut Sheet) {
-    let user = "process.user=1000";
     let ground = Ground::new("");
     let file = ground.bench.root.join("setuid");
     fs::copy(ground.bench.root.join("probe"), &file).unwrap();
+    let euid = |run: &Run| run.json()["euid"].as_u64().unwrap();
+    let unit = ground.bench.unit.to_str().unwrap();
+    let words = ["--", "/setuid", "ids"];
+    for caller in CALLERS {
+        // Who is root inside.
+        let owner = if caller == Caller::Root { 0 } else { crate::support::USER };
+        std::os::unix::fs::chown(&file, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
+        let user = as_second_user(caller);
+        let without = |parts: &str| {
+            let words = [&[parts, unit], user, &words].concat();
+            euid(&privileged(caller, crate::support::without(), &words))
+        };
+        assert_eq!(without("nosuid,NoNewPrivileges,LoadSeccomp"), 0, "the control: {caller:?}");
+        assert_eq!(without("NoNewPrivileges,LoadSeccomp"), 1000, "nosuid: {caller:?}");
+        assert_eq!(without("nosuid"), 1000, "no_new_privs: {caller:?}");
+        let set: Vec<&str> = user.iter().flat_map(|set| ["--set", *set]).collect();
+        let up = [&["up", "--quiet", unit], &*set, &words].concat();
+        assert_eq!(euid(&privileged(caller, jailrun(), &up)), 1000, "{caller:?}");
+    }
     std::os::unix::fs::chown(&file, Some(0), Some(0)).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
-    let euid = |run: &Run| run.json()["euid"].as_u64().unwrap();
-    let as_command = |parts: Option<&str>, set: &[&str]| -> Run {
-        let unit = ground.bench.unit.to_str().unwrap();
-        match parts {
-            Some(parts) => {
-                let mut words = vec![parts, unit, user];
-                words.extend(set);
-                words.extend(["--", "/setuid", "ids"]);
-                finish(command(Caller::Root, crate::support::without(), &words).spawn().unwrap())
-            }
-            None => {
-                let mut words = vec!["--set", user];
-                words.extend(set.iter().flat_map(|set| ["--set", set]));
-                words.extend(["--", "/setuid", "ids"]);
-                ground.bench.up(Caller::Root, &words)
-            }
-        }
-    };
     let root = ground.bench.root.display().to_string();
     let chroot = ["--userspec=1000:1000", &root, "/setuid", "ids"];
     let plain = finish(command(Caller::Root, Path::new("chroot"), &chroot).spawn().unwrap());
     assert_eq!(euid(&plain), 0, "{plain:?}");
-    let open = as_command(Some("nosuid,NoNewPrivileges,LoadSeccomp"), &[]);
-    assert_eq!(euid(&open), 0, "{open:?}");
-    let control = "euid 0 in a plain chroot, and without both \
-                   (root only: an ordinary user's jail has no second user)";
-    let nosuid = as_command(None, &["security.no-new-privileges=false"]);
-    assert_eq!(euid(&nosuid), 1000);
+    let control = "euid 0 without both, and in root's plain chroot";
     sheet.row("A11", "a set-user-id program: nosuid alone", control, "euid 1000");
-    let privileges = as_command(Some("nosuid"), &[]);
-    assert_eq!(euid(&privileges), 1000);
     sheet.row("A11", "a set-user-id program: no_new_privs alone", control, "euid 1000");
     // The other way: what the jail leaves is out of reach for users of the host.
     let state = fs::metadata("/run/jailrun").or_else(|_| fs::metadata("/dev/shm/jailrun-0"));
@@ -452,4 +448,39 @@ fn names_of_layers(sheet: &mut Sheet) {
     sheet.row("A13", attack, control, stopped);
     let attack = "a colon in the name of an overlay's layer: escaping alone";
     sheet.row("A13", attack, control, stopped);
+    // A directory of the upper layer says that it was another one below.
+    let ground = Ground::new("");
+    let root = ground.bench.root.display();
+    fs::create_dir(ground.bench.root.join("closed")).unwrap();
+    fs::write(ground.bench.root.join("closed/treasure"), "").unwrap();
+    let layer = ground.path().join("layer");
+    fs::create_dir_all(layer.join("shown")).unwrap();
+    let shown = layer.join("shown").display().to_string();
+    for space in ["trusted", "user"] {
+        let mark = ["-n", &format!("{space}.overlay.redirect"), "-v", "/closed", &shown];
+        let set = command(Caller::Root, Path::new("setfattr"), &mark).status();
+        assert!(set.unwrap().success());
+    }
+    let unit = ground.path().join("redirected.toml");
+    let text = format!(
+        "name = \"{}\"\n[root]\nlower = ['{}', '{root}']\n",
+        ground.bench.name,
+        layer.display()
+    );
+    fs::write(&unit, text).unwrap();
+    let words = ["up", "--quiet", unit.to_str().unwrap(), "--", "/probe", "find", "shown/treasure"];
+    let script = format!(
+        "mount -t overlay o -o 'lowerdir={}:{root},redirect_dir=on' {root}/data && \
+         exec chroot {root}/data /probe find shown/treasure",
+        layer.display()
+    );
+    let control = succeeds("with mount(8) and `redirect_dir=on`", &shell(Caller::Root, &script));
+    let user = shell(Caller::User, &script);
+    assert_eq!((user.status, &*user.stdout), (32, ""), "mount(8) says otherwise: {user:?}");
+    let control = format!("{control}; VACUOUS for a user: mount(8) is refused anyway");
+    for caller in CALLERS {
+        assert_eq!(seen(&crate::support::run(caller, &words)), json!([]), "{caller:?}");
+    }
+    let attack = "a layer that redirects a directory to another one of the layers below";
+    sheet.row("A13", attack, control, "not followed");
 }

@@ -181,6 +181,7 @@ pub fn controls(how: &str, attempt: impl Fn(Caller) -> Run) -> String {
     let root = succeeds(how, &attempt(Caller::Root));
     match &*said(&attempt(Caller::User)) {
         "succeeds" => root,
+        unclear if !unclear.starts_with('E') => panic!("the user's control ({how}): {unclear}"),
         errno => format!("{root}; VACUOUS for a user: {errno} anyway"),
     }
 }
@@ -280,11 +281,48 @@ fn own_mounts() {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
 }
 
+/// Gives the ordinary user a range of ids, in this thread's mount namespace:
+/// with it a jail of theirs can have a second user.
+fn own_ranges() -> tempfile::NamedTempFile {
+    use nix::mount::{MsFlags, mount};
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "nobody:100000:65536\n").unwrap();
+    fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let none: Option<&str> = None;
+    for target in ["/etc/subuid", "/etc/subgid"] {
+        mount(Some(file.path()), target, none, MsFlags::MS_BIND, none)
+            .unwrap_or_else(|errno| panic!("{target}: {errno}; Debian has it in passwd"));
+    }
+    file
+}
+
+/// An ordinary user's command that a set-user-id program may give privileges,
+/// as newuidmap does; for root, any command.
+pub fn privileged(caller: Caller, program: &Path, words: &[&str]) -> Run {
+    let mut all = match caller {
+        Caller::Root => vec!["--clear-groups"],
+        Caller::User => vec!["--reuid=65534", "--regid=65534", "--clear-groups"],
+    };
+    all.push(program.to_str().unwrap());
+    all.extend(words);
+    let mut command = command(Caller::Root, Path::new("setpriv"), &all);
+    finish(command.env_remove("XDG_RUNTIME_DIR").spawn().unwrap())
+}
+
+/// The keys with which a caller's jail runs as uid 1000.
+pub fn as_second_user(caller: Caller) -> &'static [&'static str] {
+    match caller {
+        Caller::Root => &["process.user=1000"],
+        Caller::User => &["process.user=1000", "idmap.mode=auto"],
+    }
+}
+
 #[test]
 fn every_attack_is_stopped() {
     let tests: Vec<Test> =
         [leaving::TESTS, setup::TESTS, processes::TESTS, kernel::TESTS, exhaustion::TESTS].concat();
     own_mounts();
+    let _ranges = own_ranges();
     let only = std::env::var("BATTERY").ok();
     let marker = tempfile::Builder::new().prefix("jailrun-test-").tempfile_in("/").unwrap();
     fs::write(marker.path(), "untouched").unwrap();

@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Ground, Sheet, Test, both, controls, said, shell, succeeds};
+use super::{
+    Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
+};
 use crate::support::{CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch};
 
 pub const TESTS: &[Test] = &[
@@ -59,7 +61,7 @@ fn own_binary(sheet: &mut Sheet) {
         assert_eq!(rest.map(|run| said(&run)), ["EACCES"; 3], "{caller:?}");
     }
     let attack = "jailrun's own program through /proc/1/exe (CVE-2019-5736): not dumpable alone";
-    let control = "opened without both";
+    let control = "opened without both; for writing ETXTBSY, user EACCES: it runs";
     sheet.row("C1", attack, control, "EACCES");
     let attack = "jailrun's own program through /proc/1/exe: the init's capability alone";
     sheet.row("C1", attack, control, "EACCES");
@@ -170,19 +172,19 @@ fn are_gone(pids: &[u32]) -> bool {
 }
 
 fn endings(sheet: &mut Sheet) {
-    // TERM is ignored: the control is a process that it does not end.
-    let mut ignoring = Command::new(crate::support::probe())
-        .args(["ignore-term", "60"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for_line(&mut ignoring);
-    signal(&ignoring, Signal::SIGTERM);
-    assert!(ignoring.try_wait().unwrap().is_none(), "the control must stay");
-    ignoring.kill().unwrap();
-    ignoring.wait().unwrap();
     let ground = Ground::new("[lifecycle]\nstop-grace = \"100ms\"\n");
     for caller in CALLERS {
+        // The control: without the grace's end it stays, though it was told.
+        let grace = ["lifecycle.stop-grace=\"1h\""];
+        let mut child = start(&ground, caller, &grace, &["ignore-term", "60"]);
+        wait_for_line(&mut child);
+        let inside = descendants(child.id());
+        signal(&child, Signal::SIGTERM);
+        super::exhaustion::wait_until_taken(child.id(), Signal::SIGTERM);
+        assert!(child.try_wait().unwrap().is_none() && !are_gone(&inside), "the control");
+        // A second one does not wait for it.
+        signal(&child, Signal::SIGTERM);
+        assert_eq!(finish(child).status, 137, "{caller:?}");
         let mut child = start(&ground, caller, &[], &["ignore-term", "60"]);
         wait_for_line(&mut child);
         let inside = descendants(child.id());
@@ -192,7 +194,7 @@ fn endings(sheet: &mut Sheet) {
         assert!(are_gone(&inside));
         ground.assert_host_unchanged();
     }
-    let control = "a process that ignores TERM stays";
+    let control = "it stays with a long `stop-grace`";
     sheet.row("C5", "TERM is ignored", control, "killed after the grace");
     let zombies = Ground::new("[limits]\npids = 64\n[process]\ninit = false\n");
     for caller in CALLERS {
@@ -334,7 +336,8 @@ fn inherited_capabilities(sheet: &mut Sheet) {
         assert!(none.iter().all(|set| set == "0000000000000000"), "{none:?}");
     }
     let attack = "inheritable and ambient capabilities of the caller";
-    let control = "all five sets are filled in a plain chroot";
+    let control = "all five sets are filled in a plain chroot \
+                   (root only: an ordinary user has none to hand on)";
     sheet.row("C8", attack, control, "empty; bounding = permitted = the unit");
 }
 
@@ -361,17 +364,24 @@ fn groups(sheet: &mut Sheet) {
 }
 
 fn set_user_id_root(sheet: &mut Sheet) {
-    let ground =
-        Ground::new("[security]\ncapabilities = [\"CAP_SETUID\"]\n[process]\nuser = 1000\n");
+    let ground = Ground::new("[security]\ncapabilities = [\"CAP_SETUID\"]\n");
     let setuid = libc::SYS_setuid.to_string();
-    let words = ["call", &setuid, "0"];
+    let jail = |caller, set: &[&str]| {
+        let set = [as_second_user(caller), set].concat();
+        let set: Vec<&str> = set.into_iter().flat_map(|set| ["--set", set]).collect();
+        let unit = ground.bench.unit.to_str().unwrap();
+        let words = ["--", "/probe", "call", &setuid, "0"];
+        privileged(caller, jailrun(), &[&["up", "--quiet", unit], &*set, &words].concat())
+    };
     let ambient = ["security.ambient-capabilities=[\"CAP_SETUID\"]"];
-    let open = ground.with(Caller::Root, &ambient, &words);
-    let control = succeeds("with CAP_SETUID in `ambient-capabilities`", &open);
+    let mut control = String::new();
+    for caller in CALLERS {
+        control = succeeds("with CAP_SETUID in `ambient-capabilities`", &jail(caller, &ambient));
+    }
     // A user other than root keeps no capability unless it is ambient.
-    let stopped = said(&ground.jail(Caller::Root, &words));
+    let [root, user] = CALLERS.map(|caller| said(&jail(caller, &[])));
+    let stopped = both(&root, &user);
     assert_eq!(stopped, "EPERM");
-    let control = format!("{control} (root only: an ordinary user's jail has no second user)");
     sheet.row("C10", "setuid(0) by uid 1000, CAP_SETUID in the bounding set", control, stopped);
 }
 
@@ -381,11 +391,13 @@ fn environment(sheet: &mut Sheet) {
     let set = |command: &mut Command| {
         command.env("SECRET", "1").env("NOTIFY_SOCKET", "/x").env("LISTEN_FDS", "3");
     };
-    let mut plain = command(Caller::Root, Path::new("chroot"), &[&root, "/probe", "report"]);
-    set(&mut plain);
-    let plain = finish(plain.spawn().unwrap()).json();
-    assert_eq!(plain["environment"]["SECRET"], "1");
     for caller in CALLERS {
+        let unshare = if caller == Caller::Root { "-m" } else { "-Urm" };
+        let words = [unshare, "chroot", &root, "/probe", "report"];
+        let mut plain = command(caller, Path::new("unshare"), &words);
+        set(&mut plain);
+        let plain = finish(plain.spawn().unwrap()).json();
+        assert_eq!(plain["environment"]["SECRET"], "1", "the control");
         let words =
             ["up", "--quiet", ground.bench.unit.to_str().unwrap(), "--", "/probe", "report"];
         let mut inside = command(caller, jailrun(), &words);
@@ -432,15 +444,6 @@ fn keyrings(sheet: &mut Sheet) {
     sheet.row("C12", "a key in the caller's session keyring: seccomp alone", control, filter);
 }
 
-/// An ordinary user's command that a set-user-id program may give privileges.
-fn unprivileged(program: &Path, words: &[&str]) -> Run {
-    let mut all = vec!["--reuid=65534", "--regid=65534", "--clear-groups"];
-    all.push(program.to_str().unwrap());
-    all.extend(words);
-    let mut command = command(Caller::Root, Path::new("setpriv"), &all);
-    finish(command.env_remove("XDG_RUNTIME_DIR").spawn().unwrap())
-}
-
 fn set_user_id_jailrun(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let set_user_id = |program: &Path| {
@@ -466,19 +469,19 @@ fn set_user_id_jailrun(sheet: &mut Sheet) {
     let without = [&["CloseFds", unit][..], &words].concat();
     let control = succeeds(
         "with a launcher that does not look: it reads files of root",
-        &unprivileged(&launcher, &without),
+        &privileged(Caller::User, &launcher, &without),
     );
     let own = crate::support::without();
-    assert_eq!(said(&unprivileged(own, &without)), "EACCES", "without the bit");
+    assert_eq!(said(&privileged(Caller::User, own, &without)), "EACCES", "without the bit");
     let copy = set_user_id(jailrun());
     let up = [&["up", "--quiet", unit][..], &words].concat();
     for words in [&up[..], &["gc"], &["check", unit]] {
-        let refused = unprivileged(&copy, words);
+        let refused = privileged(Caller::User, &copy, words);
         assert_eq!(refused.status, 125, "{refused:?}");
         assert!(refused.stderr.contains("refuses"), "{refused:?}");
     }
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(said(&unprivileged(&copy, &up)), "EACCES", "without the bit");
+    assert_eq!(said(&privileged(Caller::User, &copy, &up)), "EACCES", "without the bit");
     fs::remove_file(&file).unwrap();
     let control = format!("{control} (a user only: root has nothing to gain)");
     sheet.row("C13", "jailrun installed set-user-id", control, "refuses to run");
@@ -595,10 +598,10 @@ fn core_files(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let limit = |run: &Run| run.json()["rlimits"]["core"].clone();
     let root = ground.bench.root.display().to_string();
-    let raised = ["--core=4096:4096", "chroot", &root, "/probe", "report"];
-    let plain = finish(command(Caller::Root, Path::new("prlimit"), &raised).spawn().unwrap());
-    assert_eq!(limit(&plain), serde_json::json!([4096, 4096]), "{plain:?}");
     for caller in CALLERS {
+        let plain =
+            shell(caller, &format!("exec prlimit --core=4096:4096 chroot {root} /probe report"));
+        assert_eq!(limit(&plain), serde_json::json!([4096, 4096]), "{plain:?}");
         let unit = ground.bench.unit.to_str().unwrap();
         let words = [
             "--core=4096:4096",
