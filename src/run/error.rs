@@ -175,6 +175,9 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
         }
         (Step::SetLimit { .. }, Errno::ENODEV) => "the controller limits whole disks only",
         (Step::SetLimit { .. }, Errno::ENOENT) => "this kernel's controller lacks the file",
+        (Step::JoinCgroup { .. }, Errno::EINVAL) => {
+            "a process with a real-time policy cannot join a group without a share for such: see chrt(1)"
+        }
         (Step::JoinCgroup { .. }, Errno::ENOSPC) => "the cpuset has no CPU or no memory node",
         (Step::EnableControllers { .. } | Step::MoveSupervisor { .. }, Errno::EBUSY) => {
             "a v2 group that holds processes cannot hand out controllers"

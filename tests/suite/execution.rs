@@ -623,6 +623,19 @@ fn a_reader_that_stops_reading_does_not_stop_the_timeout() {
 }
 
 #[test]
+fn a_real_time_caller_is_told_why_it_cannot_have_a_limit_of_cpu_time() {
+    let bench = Bench::new("[limits]\ncpu = 1\n");
+    let jailrun = jailrun().to_str().unwrap();
+    let unit = bench.unit.to_str().unwrap();
+    let words = ["-f", "1", jailrun, "up", unit, "--", "/bin/sh", "-c", "exit"];
+    let run = finish(command(Caller::Root, Path::new("chrt"), &words).spawn().unwrap());
+    let is_told = run.stderr.contains("real-time policy") && run.stderr.contains("chrt(1)");
+    // A kernel without real-time shares of groups lets it join.
+    assert!(run.status == 0 || run.status == 125 && is_told, "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_storm_of_forks_without_a_pid_namespace_is_ended_whole() {
     // Each process leaves one of its kind and ends: what is killed by its
     // number may have gone by then, unless nothing can fork any more.
