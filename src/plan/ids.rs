@@ -19,6 +19,9 @@ const GRID: u32 = 0x7000_0000;
 /// How many ranges there are.
 const SLOTS: u32 = 0x1000;
 
+/// The first id that login.defs(5) gives to ranges, not to users.
+const ABOVE_USERS: u32 = 100_000;
+
 /// How the files of the root come to belong to the jail's users.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Shift {
@@ -236,6 +239,7 @@ impl<H: Host> Planner<'_, H> {
         let name = names.last().cloned().unwrap_or_default();
         let at = map.mode.span.or(map.at);
         if given.is_empty() {
+            let (first, last) = self.nobodys()?;
             self.find(
                 Diagnostic::error(
                     "E0314",
@@ -243,7 +247,7 @@ impl<H: Host> Planner<'_, H> {
                 )
                 .at_maybe(at, format!("no range of `{name}` in {}", kind.file))
                 .help(format!(
-                    "`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {name}` as root, or mode \"root\""
+                    "`usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {name}` as root, or mode \"root\""
                 )),
             );
             return None;
@@ -334,6 +338,22 @@ impl<H: Host> Planner<'_, H> {
         None
     }
 
+    /// The first and the last id of a range that could be given to somebody:
+    /// above those of the host's own users, and in nobody's range. To have any
+    /// other in a file of ranges would be to be that user.
+    fn nobodys(&mut self) -> Option<(u32, u32)> {
+        let mut given = self.subordinate(&USERS, None)?;
+        given.extend(self.subordinate(&GROUPS, None)?);
+        given.sort_unstable_by_key(|given| given.first);
+        let mut first = ABOVE_USERS;
+        for given in given {
+            if meet((first, COUNT), (given.first, given.count)) {
+                first = given.first.saturating_add(given.count);
+            }
+        }
+        Some((first, first.saturating_add(COUNT - 1)))
+    }
+
     /// What newuidmap(1) would refuse.
     fn check_manual(&mut self, map: &IdMap, uid: u32, gid: u32) {
         let names = self.names_of_caller();
@@ -347,7 +367,9 @@ impl<H: Host> Planner<'_, H> {
                             <= u64::from(given.first) + u64::from(given.count)
                 });
                 if !is_own && !is_given {
+                    let Some((first, last)) = self.nobodys() else { return };
                     let name = names.last().cloned().unwrap_or_default();
+                    let key = kind.key;
                     self.find(
                         Diagnostic::error(
                             "E0314",
@@ -355,10 +377,7 @@ impl<H: Host> Planner<'_, H> {
                         )
                         .at_maybe(*span, format!("in no range of `{name}` in {}", kind.file))
                         .help(format!(
-                            "`usermod --add-sub{}s {}-{} {name}` as root",
-                            kind.key,
-                            range.outside,
-                            range.outside + (range.count - 1)
+                            "`outside = {own}` is the caller alone; `usermod --add-sub{key}s {first}-{last} {name}` as root gives ids that nobody else has"
                         )),
                     );
                 }

@@ -205,7 +205,8 @@ fn missing_ranges_are_told_with_the_command_that_adds_them() {
     let run = up_with_ranges("other:100000:65536\n", &unit, SHOW_MAPS);
     assert_eq!((run.status, &*run.stdout), (125, ""), "{run:?}");
     assert!(run.stderr.contains("error[E0314]: `nobody` has no user ids"), "{run:?}");
-    let help = "usermod --add-subuids 100000-165535 --add-subgids 100000-165535 nobody";
+    // Not those that somebody else has.
+    let help = "usermod --add-subuids 165536-231071 --add-subgids 165536-231071 nobody";
     assert!(run.stderr.contains(help), "{run:?}");
     let few = bench("", "[idmap]\ncount = 1000\n");
     let run = up_with_ranges("nobody:100000:998\n", &few, SHOW_MAPS);
@@ -215,6 +216,17 @@ fn missing_ranges_are_told_with_the_command_that_adds_them() {
     let foreign = bench("", &text);
     let run = up_with_ranges(RANGES, &foreign, SHOW_MAPS);
     assert!(run.stderr.contains("error[E0314]: these user ids are not `nobody`'s"), "{run:?}");
+}
+
+#[test]
+fn nobody_is_told_to_give_the_ids_of_the_hosts_users_away() {
+    let range = "[{ inside = 0, outside = 0, count = 1 }]";
+    let unit = bench("", &format!("[idmap]\nmode = \"manual\"\nuid = {range}\ngid = {range}\n"));
+    let run = up_with_ranges("other:100000:65536\n", &unit, SHOW_MAPS);
+    assert!(run.stderr.contains("error[E0314]: these user ids are not `nobody`'s"), "{run:?}");
+    assert!(run.stderr.contains("usermod --add-subuids 165536-231071 nobody"), "{run:?}");
+    assert!(run.stderr.contains("`outside = 65534` is the caller alone"), "{run:?}");
+    assert!(!run.stderr.contains("0-0"), "{run:?}");
 }
 
 /// A program in the place of a helper, with the helper itself beside it.
