@@ -56,4 +56,5 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0014", "a capability that undoes mounts which were made for the jail from outside"),
     ("W0015", "ids of a unit that another running jail has as well"),
     ("W0016", "files that are to belong to the jail, on a file system that cannot show that"),
+    ("W0017", "a mount that hides an earlier one"),
 ];

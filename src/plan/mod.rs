@@ -23,6 +23,8 @@ pub mod step;
 mod sysctl;
 pub mod view;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use self::cgroup::LeftOut;
@@ -163,6 +165,8 @@ struct Planner<'a, H> {
     claims: Vec<ids::Claim>,
     /// Where the ids of its map come from.
     ids: Vec<FoundIds>,
+    /// Where the unit's entries are mounted, and where each is written.
+    targets: BTreeMap<OsString, Option<Span>>,
     /// How the files of the root come to belong to the jail's users.
     shift: ids::Shift,
     /// Whether the host's trees are opened from outside of the jail.
@@ -211,6 +215,7 @@ impl<'a, H: Host> Planner<'a, H> {
             maps: None,
             claims: Vec::new(),
             ids: Vec::new(),
+            targets: BTreeMap::new(),
             shift: ids::Shift::default(),
             opens_trees: false,
             trees: Vec::new(),

@@ -1,5 +1,6 @@
 //! `[[mounts]]`, and the paths that `[security]` hides or protects.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::root::{inodes_of, option};
@@ -274,6 +275,32 @@ impl<H: Host> Planner<'_, H> {
         self.find(diagnostic.at_maybe(span, "bound here"));
     }
 
+    /// Tells of an earlier entry that would not be seen any more.
+    fn check_hidden(&mut self, path: &Path, span: Option<Span>) {
+        let mut below = path.as_os_str().to_owned();
+        below.push("/");
+        let hidden = self.targets.get_key_value(path.as_os_str()).or_else(|| {
+            let (target, span) = self.targets.range(below.clone()..).next()?;
+            target.as_bytes().starts_with(below.as_bytes()).then_some((target, span))
+        });
+        let Some((target, earlier)) = hidden else { return };
+        let name = path.display();
+        let (message, help) = match Path::new(target) {
+            same if same == path => {
+                (format!("there are two mounts on `{name}`"), "the last of them is what is there")
+            }
+            below => (
+                format!("the mount on `{name}` hides that on `{}`", below.display()),
+                "a directory is mounted before what lies below it",
+            ),
+        };
+        let warning = Diagnostic::warning("W0017", message)
+            .at_maybe(span, "mounted later, in the order written")
+            .context(*earlier, "nothing of this one can be seen")
+            .help(help);
+        self.find(warning);
+    }
+
     /// The path to mount on, without links, after planning to make it where
     /// it is missing.
     fn mount_point(&mut self, mount: &Mount, like: NodeKind, by: Origin) -> Option<PathBuf> {
@@ -310,8 +337,11 @@ impl<H: Host> Planner<'_, H> {
                 );
                 return None;
             }
+            self.check_hidden(&path, span);
+            self.targets.insert(path.clone().into(), span);
             return Some(path);
         }
+        self.targets.insert(path.clone().into(), span);
         let kind = match mount.create.value {
             Create::Auto => like,
             Create::Dir => NodeKind::Directory,

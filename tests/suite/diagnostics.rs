@@ -155,6 +155,7 @@ golden! {
     an_empty_unit_is_told_what_it_lacks: "empty", Root, 1;
     impossible_targets_are_refused: "targets", Root, 1;
     what_would_be_created_on_the_host_is_announced: "created", Root, 0;
+    what_an_earlier_mount_is_hidden_by_is_told: "hidden", Root, 0;
     binds_that_hand_out_the_host_are_refused: "dangerous", Root, 1;
     binds_that_hand_out_the_host_can_be_allowed: "dangerous-allowed", Root, 0;
     ranges_of_ids_that_overlap_or_do_not_exist_are_refused: "idmap", Root, 1;
