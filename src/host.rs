@@ -206,6 +206,9 @@ pub trait Host {
     fn ids(&self) -> (u32, u32);
     /// Effective capabilities.
     fn capabilities(&self) -> u64;
+    /// Whether the caller's ids are those of a user namespace: root there is
+    /// not the host's.
+    fn in_user_namespace(&self) -> bool;
     /// Secure bits, capabilities(7).
     fn securebits(&self) -> u32;
     /// First process of the running jail of that name.
@@ -476,6 +479,16 @@ impl Host for Machine {
         }
         let asked = sys::effective_capabilities().map_err(io::Error::from);
         self.questions.ask(|| "which capabilities the caller has".to_owned(), asked).unwrap_or(0)
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        if self.as_root {
+            return false;
+        }
+        let answer = std::fs::read_to_string("/proc/self/uid_map");
+        let map = self.questions.ask(|| "which ids the caller has".to_owned(), answer);
+        // A kernel without user namespaces has no such file.
+        map.is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
     }
 
     fn securebits(&self) -> u32 {

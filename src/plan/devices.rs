@@ -201,9 +201,12 @@ impl<H: Host> Planner<'_, H> {
         };
         let v1 = layout.v1.iter().find(is_v1);
         let (uid, _) = self.host.ids();
-        let can = uid == 0 && self.host.capabilities() & names::CAP_SYS_ADMIN != 0;
+        // Root of a container may have groups to write in, and still not this.
+        let can = uid == 0
+            && self.host.capabilities() & names::CAP_SYS_ADMIN != 0
+            && !self.host.in_user_namespace();
         let (directory, is_v2) = match (v1, &layout.v2, &groups.v2) {
-            _ if !can => return self.no_device_group(by, Reason::NotDelegated),
+            _ if !can => return self.no_device_group(by, Reason::NotRoot),
             (Some(hierarchy), ..) if self.host.may_write(&hierarchy.own) => {
                 (hierarchy.own.join(name), false)
             }
@@ -252,9 +255,12 @@ impl<H: Host> Planner<'_, H> {
         let restricted = self.unit.devices.iter().find(|device| device.access.value != BOTH);
         if let Some(device) = restricted {
             self.find(
-                Diagnostic::error("E0309", "`access` needs the devices controller")
-                    .at_maybe(device.access.span, "nothing else tells reading from writing")
-                    .help("leave `access` out: the node's own mode holds for the caller"),
+                Diagnostic::error(
+                    "E0309",
+                    "`access` needs the devices controller, which only root of the host can set",
+                )
+                .at_maybe(device.access.span, "nothing else tells reading from writing")
+                .help("leave `access` out: the node's own mode holds for the caller"),
             );
         } else if self.private_user {
             self.left_out.push(LeftOut {

@@ -40,6 +40,7 @@ struct Table {
     nodes: BTreeMap<PathBuf, Node>,
     ids: (u32, u32),
     capabilities: u64,
+    in_user_namespace: bool,
     securebits: u32,
     landlock: u32,
     hard_limit: u64,
@@ -60,6 +61,7 @@ impl Table {
             nodes: BTreeMap::new(),
             ids: (0, 0),
             capabilities: names::ALL_CAPABILITIES,
+            in_user_namespace: false,
             securebits: 0,
             landlock: 7,
             hard_limit: u64::MAX,
@@ -327,6 +329,10 @@ impl Host for Table {
 
     fn gives_privileges(&self, path: &Path) -> io::Result<bool> {
         Ok(matches!(self.find(path, false)?, (_, Node::File { executable: true, .. })))
+    }
+
+    fn in_user_namespace(&self) -> bool {
+        self.in_user_namespace
     }
 
     fn securebits(&self) -> u32 {
@@ -1355,6 +1361,22 @@ fn the_devices_controller_is_put_up_where_another_layer_is_given_up() {
     assert_eq!(
         findings(&Table::bare(), &format!("{WEB}[security]\ncapabilities = [\"CAP_MKNOD\"]\n")),
         "E0308 web.toml:6 `devices` cannot be set on this host (this host has no `devices` controller)\n"
+    );
+}
+
+/// Root of a container of an ordinary user may make groups, and no more.
+#[test]
+fn root_of_a_user_namespace_sets_no_devices() {
+    let unit = format!("{WEB}[[devices]]\npath = \"/dev/vda\"\n");
+    assert_eq!(findings(&Table::version2("", ""), &unit), "");
+    let host = Table { in_user_namespace: true, ..Table::version2("", "") };
+    assert_eq!(
+        findings(&host, &unit),
+        "E0308 web.toml:6 `devices` cannot be set on this host (only root of the host sets which devices open)\n"
+    );
+    assert_eq!(
+        findings(&host, &format!("{unit}access = \"r\"\n")),
+        "E0309 web.toml:7 `access` needs the devices controller, which only root of the host can set (nothing else tells reading from writing)\n"
     );
 }
 

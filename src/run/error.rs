@@ -166,6 +166,9 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
             Step::CreateCgroup { .. } | Step::SetLimit { .. } | Step::JoinCgroup { .. },
             Errno::EACCES | Errno::EPERM,
         ) => "the control group belongs to somebody else",
+        (Step::LimitDevices { .. }, Errno::EPERM) => {
+            "only root of the host sets which devices open, not root of a user namespace"
+        }
         (Step::CreateCgroup { .. }, Errno::EROFS) => "control groups are mounted read-only here",
         (Step::SetLimit { .. }, Errno::EINVAL | Errno::ERANGE) => {
             "the controller does not take this value"

@@ -640,6 +640,10 @@ impl Host for Everything {
         u64::MAX
     }
 
+    fn in_user_namespace(&self) -> bool {
+        false
+    }
+
     fn securebits(&self) -> u32 {
         0
     }
