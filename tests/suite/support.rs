@@ -272,17 +272,27 @@ pub fn command(caller: Caller, program: &Path, arguments: &[impl AsRef<OsStr>]) 
     command
 }
 
+/// How many times as long as usual anything may take: a machine that is emulated
+/// says so in `JAILRUN_PATIENCE`.
+pub fn patience() -> u32 {
+    static PATIENCE: OnceLock<u32> = OnceLock::new();
+    *PATIENCE.get_or_init(|| match std::env::var("JAILRUN_PATIENCE") {
+        Ok(text) => text.parse().expect("JAILRUN_PATIENCE is a number"),
+        Err(_) => 1,
+    })
+}
+
 /// Runs jailrun to its end, within a minute.
 pub fn run(caller: Caller, arguments: &[impl AsRef<OsStr>]) -> Run {
     finish(command(caller, jailrun(), arguments).spawn().unwrap())
 }
 
-/// Waits for a child, within a minute.
+/// Waits for a child, within a minute that `patience` makes longer.
 pub fn finish(child: Child) -> Run {
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     let (done, timer) = std::sync::mpsc::channel::<()>();
     let watchdog = std::thread::spawn(move || {
-        if timer.recv_timeout(Duration::from_secs(60)).is_err() {
+        if timer.recv_timeout(patience() * Duration::from_secs(60)).is_err() {
             nix::sys::signal::kill(id, nix::sys::signal::SIGKILL).unwrap();
         }
     });
@@ -292,9 +302,9 @@ pub fn finish(child: Child) -> Run {
     Run::from_output(output)
 }
 
-/// Waits until something holds, within ten seconds.
+/// Waits until something holds, within ten seconds that `patience` makes longer.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + patience() * Duration::from_secs(10);
     while !holds() {
         assert!(Instant::now() < deadline, "did not happen: {what}");
         std::thread::sleep(Duration::from_millis(10));
