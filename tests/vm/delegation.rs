@@ -8,12 +8,12 @@ use std::process::Command;
 use crate::support::{Bench, Caller, USER, command, jailrun};
 
 /// A group that a user may do with what they like, removed at the end.
-struct Delegated {
+pub struct Delegated {
     group: PathBuf,
 }
 
 impl Delegated {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let top = Path::new("/sys/fs/cgroup");
         fs::write(top.join("cgroup.subtree_control"), "+cpu +memory +pids +io +cpuset").unwrap();
         let group = top.join(name);
@@ -25,7 +25,7 @@ impl Delegated {
     }
 
     /// A shell command line in the group, as the user.
-    fn run(&self, line: &str) -> std::process::Output {
+    pub fn run(&self, line: &str) -> std::process::Output {
         let script = format!(
             "echo $$ >{}/cgroup.procs && exec setpriv --reuid=65534 --regid=65534 --clear-groups \
              --inh-caps=-all --bounding-set=-all sh -c 'exec {line}'",

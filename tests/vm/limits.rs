@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use crate::support::{Bench, Caller, Run, command, finish, jailrun, leftovers};
+use crate::support::{Bench, Caller, Run, command, eventually, finish, jailrun, leftovers};
 
 /// A file system on a disk of its own: `tests/vm/init` has mounted it.
 const DISK: &str = "/mnt/disk";
 
 /// A unit over the machine's own tree, with a shell in it.
-fn unit(limits: &str, script: &str) -> Bench {
+pub fn unit(limits: &str, script: &str) -> Bench {
     let bench = Bench::new("[process]\ncommand = [\"/bin/true\"]\n");
     let text = format!(
         "name = \"{}\"\n[root]\nhost = true\n[[mounts]]\ntarget = \"{DISK}\"\nbind = \"{DISK}\"\n\
@@ -28,14 +28,14 @@ fn unit(limits: &str, script: &str) -> Bench {
     bench
 }
 
-fn start(bench: &Bench) -> Child {
+pub fn start(bench: &Bench) -> Child {
     command(Caller::Root, jailrun(), &["up", bench.unit.to_str().unwrap(), "--quiet"])
         .spawn()
         .unwrap()
 }
 
 /// The jail's control group, as soon as there are processes in it.
-fn group(bench: &Bench) -> PathBuf {
+pub fn group(bench: &Bench) -> PathBuf {
     let found = || {
         let output = Command::new("find")
             .args(["/sys/fs/cgroup", "-name", &format!("jailrun-{}", bench.name)])
@@ -45,7 +45,7 @@ fn group(bench: &Bench) -> PathBuf {
         let populated = read(&path, "cgroup.events");
         populated.contains("populated 1").then_some(path)
     };
-    patiently("the jail's control group", || found().is_some());
+    eventually("the jail's control group", || found().is_some());
     found().unwrap()
 }
 
@@ -54,7 +54,7 @@ fn read(group: &Path, file: &str) -> String {
 }
 
 /// Runs a unit to its end, and what the supervisor has called of some calls.
-fn traced(bench: &Bench, calls: &str, more: &[&str]) -> (Run, String) {
+pub fn traced(bench: &Bench, calls: &str, more: &[&str]) -> (Run, String) {
     let trace = bench.directory.path().join("trace");
     let calls = format!("trace={calls}");
     let mut words = vec!["-e", &calls, "-o", trace.to_str().unwrap()];
@@ -75,16 +75,7 @@ fn numbers(group: &Path, file: &str) -> BTreeMap<String, u64> {
         .collect()
 }
 
-/// Waits for what takes an emulated machine its time.
-fn patiently(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !holds() {
-        assert!(Instant::now() < deadline, "did not happen: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn stop(bench: &Bench, child: Child) {
+pub fn stop(bench: &Bench, child: Child) {
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(id, nix::sys::signal::SIGTERM).unwrap();
     finish(child);
@@ -134,7 +125,7 @@ fn memory_is_pushed_back_above_memory_high() {
     );
     let child = start(&bench);
     let group = group(&bench);
-    patiently("the limit is felt", || {
+    eventually("the limit is felt", || {
         numbers(&group, "memory.events").get("high").is_some_and(|times| *times > 0)
     });
     let peak: u64 = read(&group, "memory.peak").trim().parse().unwrap_or(0);
@@ -158,7 +149,7 @@ fn memory_low_protects_a_jail_from_its_neighbours_reclaim() {
     let groups = [group(&kept), group(&taken)];
     let held = |group: &Path, key| numbers(group, "memory.stat").get(key).copied().unwrap_or(0);
     for group in &groups {
-        patiently("the pages are there, and on the disk", || {
+        eventually("the pages are there, and on the disk", || {
             held(group, "file") >= 24 << 20
                 && held(group, "file_dirty") == 0
                 && held(group, "file_writeback") == 0
@@ -169,7 +160,7 @@ fn memory_low_protects_a_jail_from_its_neighbours_reclaim() {
     assert_eq!(Some(parent), groups[1].parent());
     // It holds more than the two, so that it takes a while, and each time it
     // may end early with what it could not reclaim.
-    patiently("pages are taken from the one", || {
+    eventually("pages are taken from the one", || {
         fs::write(parent.join("memory.reclaim"), (8 << 20).to_string()).ok();
         held(&groups[1], "file") < 8 << 20
     });
@@ -188,7 +179,7 @@ fn a_fork_bomb_is_stopped() {
     let bench = unit("pids = 24\n", "(while :; do sleep 1000 & done) 2>/dev/null; sleep 1000");
     let child = start(&bench);
     let group = group(&bench);
-    patiently("forks are refused", || {
+    eventually("forks are refused", || {
         numbers(&group, "pids.events").get("max").is_some_and(|times| *times > 0)
     });
     let now: u64 = read(&group, "pids.current").trim().parse().unwrap();
@@ -203,7 +194,7 @@ fn cpu_time_is_the_quota_within_5_percent() {
     let child = start(&bench);
     let group = group(&bench);
     let begin = numbers(&group, "cpu.stat");
-    patiently("a hundred periods in which the quota was used up", || {
+    eventually("a hundred periods in which the quota was used up", || {
         let now = numbers(&group, "cpu.stat");
         now["nr_throttled"] - begin["nr_throttled"] >= 60
     });
@@ -228,10 +219,10 @@ fn cpu_weights_share_one_cpu() {
     let groups = [group(&light), group(&heavy)];
     let usage = || groups.each_ref().map(|group| numbers(group, "cpu.stat")["usage_usec"]);
     // Both are at it before anything is counted.
-    patiently("both run", || usage().iter().all(|used| *used > 200_000));
+    eventually("both run", || usage().iter().all(|used| *used > 200_000));
     let begin = usage();
     // Long enough for what the emulation's host does meanwhile to fall on both.
-    patiently("ten seconds of CPU time", || {
+    eventually("ten seconds of CPU time", || {
         usage().iter().zip(begin).map(|(now, then)| now - then).sum::<u64>() > 10_000_000
     });
     let end = usage();
@@ -336,7 +327,7 @@ fn a_killed_supervisor_leaves_nothing_behind_for_long() {
     let group = group(&bench);
     child.kill().unwrap();
     child.wait().unwrap();
-    patiently("the jail has gone with its supervisor", || {
+    eventually("the jail has gone with its supervisor", || {
         !read(&group, "cgroup.events").contains("populated 1")
     });
     let gc = finish(command(Caller::Root, jailrun(), &["gc"]).spawn().unwrap());

@@ -13,5 +13,6 @@
 mod support;
 
 mod delegation;
+mod devices;
 mod limits;
 mod systemd;

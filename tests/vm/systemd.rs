@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{Bench, eventually, jailrun};
+use crate::support::{Bench, Run, eventually, jailrun};
 
 /// `systemd-run --wait --pipe` as a service with a delegated group; the line
 /// has to `exec`, for a shell beside the jail would be in the way.
@@ -98,6 +98,27 @@ fn without_delegation_a_service_is_told_what_to_do() {
     // the limits that the unit asks for.
     let text = String::from_utf8_lossy(&run.stderr);
     assert!(run.status.success() || text.contains("Delegate=yes"), "{run:?}");
+    bench.assert_nothing_left();
+}
+
+/// systemd keeps a service's devices by a program of its own, on the group above.
+#[test]
+fn the_devices_of_a_service_stay_closed_whatever_the_jail_lists() {
+    let bench = Bench::new("[[devices]]\npath = \"/dev/fuse\"\n");
+    for (policy, ok) in [("auto", true), ("closed", false)] {
+        let policy = format!("DevicePolicy={policy}");
+        let output = Command::new("systemd-run")
+            .args(["--wait", "--pipe", "--quiet", "--collect", "-p", "Delegate=yes", "-p", &policy])
+            .arg(jailrun())
+            .args(["up", bench.unit.to_str().unwrap(), "--quiet"])
+            .args(["--", "/probe", "open", "/dev/fuse"])
+            .env("NO_COLOR", "1")
+            .output()
+            .unwrap();
+        let json = Run::from_output(output).json();
+        assert_eq!(json["ok"], ok, "{policy}: {json}");
+        assert_eq!(json["errno"] == "EPERM", !ok, "{policy}: {json}");
+    }
     bench.assert_nothing_left();
 }
 
