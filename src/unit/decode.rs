@@ -192,15 +192,37 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The known name nearest to a misspelt one, or none that is near.
+/// The known name that a wrong one begins, or that is nearest to it; none
+/// where nothing is near.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let folded = word.to_lowercase().replace('_', "-");
+    let fold = |text: &str| text.to_lowercase().replace('_', "-");
+    let folded = fold(word);
+    let known: Vec<(String, &str)> = known.map(|name| (fold(name), name)).collect();
     let limit = (folded.chars().count() / 3).max(1);
-    known
-        .map(|candidate| (strsim::damerau_levenshtein(&folded, candidate), candidate))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map(|(_, candidate)| candidate)
+    begun(&folded, &known).or_else(|| {
+        known
+            .iter()
+            .map(|(name, candidate)| (strsim::damerau_levenshtein(&folded, name), *candidate))
+            .filter(|(distance, _)| *distance <= limit)
+            .min()
+            .map(|(_, candidate)| candidate)
+    })
+}
+
+/// The name that a word begins, or whose singular it is. Of several the one
+/// that begins all others: `mem` means `memory` before `memory-high`.
+fn begun<'a>(word: &str, known: &[(String, &'a str)]) -> Option<&'a str> {
+    // Fewer letters begin too much.
+    if word.chars().count() < 3 {
+        return None;
+    }
+    let plural = word.strip_suffix('y').map(|stem| format!("{stem}ies"));
+    let longer: Vec<_> = known
+        .iter()
+        .filter(|(name, _)| name.starts_with(word) || plural.as_ref() == Some(name))
+        .collect();
+    let (first, candidate) = longer.iter().min_by_key(|(name, _)| name.len())?;
+    longer.iter().all(|(name, _)| name.starts_with(first)).then_some(*candidate)
 }
 
 /// Reads a key that is written as `[[key]]`, entry by entry.
@@ -238,8 +260,20 @@ pub fn tables<T>(
 
 /// Reads one of several words into a value, with a suggestion for a near miss.
 pub fn one_of<T: Copy>(node: &Node, cx: Context<'_>, words: &[(&str, T)]) -> Option<T> {
+    one_of_or(node, cx, words, &[])
+}
+
+/// The same for a key that also takes what is no fixed word, and is not to be
+/// left out of the message; the caller has read that.
+pub fn one_of_or<T: Copy>(
+    node: &Node,
+    cx: Context<'_>,
+    words: &[(&str, T)],
+    further: &[&str],
+) -> Option<T> {
     let expected = || {
-        let quoted: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        let words = words.iter().map(|(word, _)| *word).chain(further.iter().copied());
+        let quoted: Vec<_> = words.map(|word| format!("\"{word}\"")).collect();
         match quoted.split_last() {
             Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
             _ => quoted.concat(),
@@ -262,4 +296,22 @@ pub fn one_of<T: Copy>(node: &Node, cx: Context<'_>, words: &[(&str, T)]) -> Opt
     };
     cx.findings.push(diagnostic);
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_beginning_or_a_singular_suggests_the_whole_name() {
+        let near = |word: &str, known: &[&'static str]| nearest(word, known.iter().copied());
+        assert_eq!(near("binary", &["files", "binaries"]), Some("binaries"));
+        assert_eq!(near("NET_BIND", &["NET_RAW", "NET_BIND_SERVICE"]), Some("NET_BIND_SERVICE"));
+        assert_eq!(near("mem", &["memory-high", "memory"]), Some("memory"));
+        assert_eq!(near("memroy", &["memory-high", "memory"]), Some("memory"));
+        // Either could be meant, or anything.
+        assert_eq!(near("stop", &["stop-grace", "stop-signal"]), None);
+        assert_eq!(near("b", &["bind"]), None);
+        assert_eq!(near("", &["bind"]), None);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::decode::{Context, FromNode, Reader, Setting, one_of};
+use super::decode::{Context, FromNode, Reader, Setting, one_of, one_of_or};
 use super::tree::{Node, Value};
 use super::value::ClockOffset;
 use crate::diagnostic::Diagnostic;
@@ -90,7 +90,8 @@ impl FromNode for Mode {
         if let Some(name) = jail_name(node, cx) {
             return name.map(Self::Jail);
         }
-        let private = one_of(node, cx, &[("private", true), ("host", false)])?;
+        let private =
+            one_of_or(node, cx, &[("private", true), ("host", false)], &["jail:NAME", "/PATH"])?;
         Some(if private { Self::Private } else { Self::Host })
     }
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of};
+use super::decode::{Context, Findings, FromNode, Reader, Setting, one_of, one_of_or};
 use super::landlock::Landlock;
 use super::seccomp::Seccomp;
 use super::sysctl::{Sysctl, Sysctls};
@@ -72,7 +72,7 @@ impl FromNode for Network {
         if let Some(name) = super::namespaces::jail_name(node, cx) {
             return name.map(Self::Jail);
         }
-        let host = one_of(node, cx, &[("none", false), ("host", true)])?;
+        let host = one_of_or(node, cx, &[("none", false), ("host", true)], &["jail:NAME"])?;
         Some(if host { Self::Host } else { Self::None })
     }
 }
@@ -198,6 +198,40 @@ impl FromNode for Environment {
     }
 }
 
+/// A program and its arguments.
+struct Command(Vec<String>);
+
+impl FromNode for Command {
+    fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
+        let Value::String(line) = &node.value else {
+            let words = Vec::<Setting<String>>::from_node(node, cx)?;
+            return Some(Self(words.into_iter().map(|word| word.value).collect()));
+        };
+        let diagnostic = Diagnostic::error("E0102", format!("`{}` takes an array", cx.key))
+            .at(node.span, "found a string");
+        let words: Vec<_> = line.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
+        // A variable before the program is a shell's too.
+        let is_plain = words.first().is_some_and(|program| !program.contains('='))
+            && !line.chars().any(is_for_a_shell);
+        cx.findings.push(if is_plain {
+            let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            diagnostic
+                .help("write the program and each argument as a string of its own")
+                .patch(node.span, format!("[{}]", quoted.join(", ")))
+        } else {
+            diagnostic.help(
+                "`[\"program\", \"argument\"]` runs a program; for a line that a shell is to read: `[\"/bin/sh\", \"-c\", \"…\"]`",
+            )
+        });
+        None
+    }
+}
+
+/// Whether a shell would do more with a character than hand it on.
+fn is_for_a_shell(character: char) -> bool {
+    (character.is_control() && character != '\t') || "\"'\\`$&|;<>()*?[]{}~#!".contains(character)
+}
+
 /// A variable's name.
 struct VariableName(String);
 
@@ -220,9 +254,7 @@ impl Process {
         let stream = |key: &str| reader.get_or(key, Stream::Inherit);
         Self {
             has_command: is_unreadable || reader.has("command"),
-            command: reader.get::<Vec<Setting<String>>>("command").map(|command| {
-                command.map(|words| words.into_iter().map(|word| word.value).collect())
-            }),
+            command: reader.get::<Command>("command").map(|command| command.map(|words| words.0)),
             arguments: Vec::new(),
             from_image: Vec::new(),
             env: reader.get::<Environment>("env").map(|env| env.value.0).unwrap_or_default(),

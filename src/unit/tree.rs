@@ -110,9 +110,24 @@ pub fn parse(sources: &Sources, source: u16, diagnostics: &mut Vec<Diagnostic>) 
     for error in errors {
         let range = error.span().unwrap_or(0..0);
         let span = span(source, range.start..range.end.min(text.len()));
-        diagnostics.push(Diagnostic::error("E0003", lower_first(error.message())).at(span, ""));
+        let diagnostic = Diagnostic::error("E0003", lower_first(error.message())).at(span, "");
+        diagnostics.push(match bare_fraction(text, range.start) {
+            Some(point) if error.message().starts_with("invalid mantissa") => diagnostic
+                .help("a number begins with a digit")
+                .patch(self::span(source, point..point), "0"),
+            _ => diagnostic,
+        });
     }
     from_table(source, table.get_ref())
+}
+
+/// Where the point of a number such as `.5` or `-.5` is.
+fn bare_fraction(text: &str, start: usize) -> Option<usize> {
+    let number = text.get(start..)?;
+    let fraction = number.trim_start_matches(['+', '-']);
+    let point = start + number.len() - fraction.len();
+    let begins = |c: char| c.is_ascii_digit();
+    fraction.strip_prefix('.')?.starts_with(begins).then_some(point)
 }
 
 fn lower_first(message: &str) -> String {
@@ -150,7 +165,12 @@ pub fn set(
         Some((at, from_table(source, keys.get_ref())))
     });
     let Some((at, keys)) = split else {
-        diagnostics.push(malformed("the key is not a dotted TOML key"));
+        let key = assignment.split_once('=').map_or("", |(key, _)| key);
+        diagnostics.push(match key.split_once('[') {
+            Some((list, _)) if key.contains(']') => malformed("names one entry of a list")
+                .help(format!("a list is set as a whole: `--set '{list}=[…]'`")),
+            _ => malformed("the key is not a dotted TOML key"),
+        });
         return;
     };
     let value = assignment[at + 1..].trim();
@@ -305,6 +325,27 @@ mod tests {
         let (_, _, diagnostics) = tree("", &["limits.memory", "a b=1"]);
         assert_eq!(diagnostics.len(), 2);
         assert!(diagnostics.iter().all(|diagnostic| diagnostic.code == "E0107"));
+    }
+
+    #[test]
+    fn an_entry_of_a_list_cannot_be_set_and_the_whole_list_is_offered() {
+        let (_, _, diagnostics) = tree("", &["mounts[0].read-only=false"]);
+        let [finding] = &diagnostics[..] else { panic!("{diagnostics:?}") };
+        assert_eq!(finding.code, "E0107");
+        assert_eq!(finding.at.as_ref().unwrap().1, "names one entry of a list");
+        let help = finding.help.as_deref();
+        assert_eq!(help, Some("a list is set as a whole: `--set 'mounts=[…]'`"));
+    }
+
+    #[test]
+    fn a_fraction_without_its_zero_gets_one() {
+        for (text, mended) in [("cpu = .5\n", "cpu = 0.5\n"), ("cpu = -.5\n", "cpu = -0.5\n")] {
+            let (_, _, diagnostics) = tree(text, &[]);
+            let patch = diagnostics.iter().find_map(|finding| finding.patch.as_ref()).unwrap();
+            let mut patched = text.to_owned();
+            patched.replace_range(patch.span.range(), &patch.replacement);
+            assert_eq!(patched, mended);
+        }
     }
 
     #[test]

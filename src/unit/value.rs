@@ -1,5 +1,6 @@
 //! Types of the values of a unit: each parsed once, from its text to a type.
 
+use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -169,6 +170,18 @@ impl FromNode for Bytes {
         match &node.value {
             Value::Integer(number) => non_negative(node, cx, *number).map(Bytes),
             Value::String(text) => bytes_from(node, cx, text).map(Bytes),
+            Value::Float(number) if number.is_finite() && *number > 0.0 => {
+                cx.findings.push(
+                    crate::diagnostic::Diagnostic::error(
+                        "E0102",
+                        format!("`{}` takes a size", cx.key),
+                    )
+                    .at(node.span, "found a float")
+                    .note(SIZES)
+                    .help(format!("a fraction needs a unit, in quotes: `\"{number}M\"`")),
+                );
+                None
+            }
             _ => {
                 cx.wrong_type(node, "a size");
                 None
@@ -212,11 +225,29 @@ impl FromNode for u64 {
         match &node.value {
             Value::Integer(number) => non_negative(node, cx, *number),
             _ => {
-                cx.wrong_type(node, "a number");
+                not_a_number(node, cx, "a number", 0..=i64::MAX);
                 None
             }
         }
     }
+}
+
+/// Reports what is no number, with a fix where only the quotes are wrong.
+fn not_a_number(node: &Node, cx: Context<'_>, expected: &str, range: RangeInclusive<i64>) {
+    let quoted = match &node.value {
+        Value::String(text) => text.trim().parse().ok().filter(|number| range.contains(number)),
+        _ => None,
+    };
+    let Some(number) = quoted else {
+        cx.wrong_type(node, expected);
+        return;
+    };
+    cx.findings.push(
+        crate::diagnostic::Diagnostic::error("E0102", format!("`{}` takes {expected}", cx.key))
+            .at(node.span, "found a string")
+            .help("write it without quotes")
+            .patch(node.span, number.to_string()),
+    );
 }
 
 /// Reads an integer within bounds.
@@ -232,7 +263,7 @@ pub fn bounded(node: &Node, cx: Context<'_>, low: i64, high: i64) -> Option<i64>
             None
         }
         _ => {
-            cx.wrong_type(node, &format!("a number from {low} to {high}"));
+            not_a_number(node, cx, &format!("a number from {low} to {high}"), low..=high);
             None
         }
     }
@@ -661,15 +692,15 @@ fn capability(node: &Node, cx: Context<'_>, name: &str, sign: &str) -> Option<u6
     if let Some(number) = names::CAPABILITIES.iter().position(|known| *known == full) {
         return Some(1 << number);
     }
-    let lower = full.to_lowercase();
-    let known: Vec<String> = names::CAPABILITIES.iter().map(|name| name.to_lowercase()).collect();
-    let diagnostic =
-        cx.invalid(node, format!("`{name}` is not a capability"), "no such capability");
-    cx.findings.push(match nearest(&lower.replace('_', "-"), known.iter().map(String::as_str)) {
-        Some(near) => diagnostic
+    // What all of them begin with says nothing of how near they are.
+    let known = names::CAPABILITIES.iter().map(|name| name.trim_start_matches("CAP_"));
+    let message = format!("`{name}` is not a capability");
+    cx.findings.push(match nearest(full.trim_start_matches("CAP_"), known) {
+        Some(near) => cx
+            .invalid(node, message, &format!("did you mean \"{sign}CAP_{near}\"?"))
             .help("a capability with a similar name exists")
-            .patch(node.span, format!("\"{sign}{}\"", near.to_uppercase())),
-        None => diagnostic,
+            .patch(node.span, format!("\"{sign}CAP_{near}\"")),
+        None => cx.invalid(node, message, "no such capability"),
     });
     None
 }

@@ -150,6 +150,8 @@ golden! {
     every_syntax_error_is_reported_at_once: "syntax", Root, 1;
     unknown_keys_are_named_with_the_nearest_known_one: "unknown-keys", Root, 1;
     wrong_types_and_units_say_what_was_found_and_expected: "types", Root, 1;
+    what_a_first_unit_gets_wrong_is_told_with_its_fix: "mistakes", Root, 1;
+    a_line_for_a_shell_is_told_how_to_reach_one: "command-line", Root, 1;
     keys_that_exclude_each_other_are_both_shown: "exclusive", Root, 1;
     what_is_missing_is_said: "missing", Root, 1;
     an_empty_unit_is_told_what_it_lacks: "empty", Root, 1;
@@ -290,10 +292,16 @@ fn json_has_stable_fields_and_the_same_findings() {
 
 #[test]
 fn a_patch_settles_its_finding() {
+    settle("types", 10);
+    settle("mistakes", 6);
+}
+
+fn settle(name: &str, least: usize) {
     let directory = fixture();
-    let unit = directory.path().join("types.toml");
-    fs::copy(golden().join("types.toml"), &unit).unwrap();
-    let report = || check_in(directory.path(), Caller::Root, &["--json", "types.toml"]).json();
+    let file = format!("{name}.toml");
+    let unit = directory.path().join(&file);
+    fs::copy(golden().join(&file), &unit).unwrap();
+    let report = || check_in(directory.path(), Caller::Root, &["--json", &file]).json();
     let before = report();
     let mut text = fs::read_to_string(&unit).unwrap();
     let mut settled = Vec::new();
@@ -306,7 +314,7 @@ fn a_patch_settles_its_finding() {
         text.replace_range(number("start")..number("end"), patch["replacement"].as_str().unwrap());
         settled.push(finding["message"].as_str().unwrap().to_owned());
     }
-    assert!(settled.len() >= 10, "{settled:?}");
+    assert!(settled.len() >= least, "{settled:?}");
     fs::write(&unit, text).unwrap();
     let after = report();
     for finding in findings(&after) {
