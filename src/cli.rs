@@ -499,27 +499,21 @@ impl Up {
                     .steps
                     .get(failure.step)
                     .is_some_and(|planned| matches!(planned.step, Step::Exec { .. }));
-                complain(&failure_text(plan, &failure, &loaded.sources));
+                // What planning finds is why; what the error number could mean
+                // is a guess.
+                let found = if is_exec { about_command(loaded) } else { Vec::new() };
+                complain(&match found.is_empty() {
+                    true => failure_text(plan, &failure, &loaded.sources),
+                    false => what_failed(plan, &failure, &loaded.sources),
+                });
                 if is_exec {
-                    self.look_for_command(loaded);
+                    if !found.is_empty() {
+                        report(&found, &loaded.sources, &self.unit.display().to_string());
+                    }
                     return if failure.failed.errno == Errno::ENOENT { 127 } else { 126 };
                 }
                 FAILURE
             }
-        }
-    }
-
-    /// After execve has failed: what planning can say about the command.
-    fn look_for_command(&self, loaded: &Loaded) {
-        let Some(unit) = &loaded.unit else { return };
-        let planning = plan::plan(unit, &Machine::default(), Care::Everything);
-        let about_command: Vec<_> = planning
-            .diagnostics
-            .into_iter()
-            .filter(|diagnostic| matches!(diagnostic.code, "E0304" | "E0305" | "E0306"))
-            .collect();
-        if !about_command.is_empty() {
-            report(&about_command, &loaded.sources, &self.unit.display().to_string());
         }
     }
 
@@ -579,7 +573,27 @@ fn human_size(bytes: u64) -> String {
     }
 }
 
+/// After execve has failed: what planning can say about the command. Before, a
+/// launch does without.
+fn about_command(loaded: &Loaded) -> Vec<Diagnostic> {
+    let Some(unit) = &loaded.unit else { return Vec::new() };
+    let planning = plan::plan(unit, &Machine::default(), Care::Everything);
+    let is_about =
+        |diagnostic: &Diagnostic| matches!(diagnostic.code, "E0304" | "E0305" | "E0306" | "E0317");
+    planning.diagnostics.into_iter().filter(is_about).collect()
+}
+
+/// A failed step, who asked for it, the error, and what that may mean.
 fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
+    let mut text = what_failed(plan, failure, sources);
+    let step = plan.steps.get(failure.step).map(|planned| &planned.step);
+    if let Some(hint) = step.and_then(|step| hint(step, failure.failed.errno)) {
+        text.push_str(&format!("\n  {hint}"));
+    }
+    text
+}
+
+fn what_failed(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
     let errno = failure.failed.errno;
     let Some(planned) = plan.steps.get(failure.step) else {
         return format!("{}: {}", plan.name, errno.desc().to_lowercase());
@@ -595,6 +609,7 @@ fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String 
         Origin::Key(span) => text.push_str(&format!("\n  asked for by {}", sources.place(span))),
         Origin::Default(key) => text.push_str(&format!("\n  the default of {key}")),
         Origin::Image(key) => text.push_str(&format!("\n  asked for by {key} of the image")),
+        Origin::Arguments => text.push_str("\n  asked for by the arguments behind `--`"),
         Origin::Always(reason) => text.push_str(&format!("\n  always done: {reason}")),
     }
     match &failure.failed.detail {
@@ -606,9 +621,6 @@ fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String 
                 text.push_str(&format!("; {detail}"));
             }
         }
-    }
-    if let Some(hint) = hint(&planned.step, errno) {
-        text.push_str(&format!("\n  {hint}"));
     }
     text
 }

@@ -334,6 +334,7 @@ impl DryRun<'_> {
             Origin::Key(span) => self.sources.place(span),
             Origin::Default(key) => format!("default of {key}"),
             Origin::Image(key) => format!("{key} of the image"),
+            Origin::Arguments => "the arguments behind `--`".to_owned(),
             Origin::Always(reason) => reason.to_owned(),
         }
     }

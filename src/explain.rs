@@ -57,6 +57,7 @@ pub fn script(plan: &Plan, sources: &Sources) -> String {
             Origin::Key(span) => sources.place(span),
             Origin::Default(key) => format!("default of {key}"),
             Origin::Image(key) => format!("{key} of the image"),
+            Origin::Arguments => "the arguments behind `--`".to_owned(),
             Origin::Always(reason) => reason.to_owned(),
         };
         let text = describe(&planned.step).replace('\n', " ");

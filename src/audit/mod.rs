@@ -51,7 +51,7 @@ fn place(origin: Option<Origin>, sources: &Sources) -> Option<String> {
     match origin? {
         Origin::Key(span) => Some(sources.place(span)),
         Origin::Image(key) => Some(format!("{key} of the image")),
-        Origin::Default(_) | Origin::Always(_) => None,
+        Origin::Default(_) | Origin::Arguments | Origin::Always(_) => None,
     }
 }
 

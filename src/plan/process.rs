@@ -654,11 +654,12 @@ impl<H: Host> Planner<'_, H> {
         }
         let environment = self.environment(user);
         let step = Step::Exec { command: command.value.clone(), environment };
-        let key = match process.from_image.contains(&"process.command") {
-            true => "process.command",
-            false => "the command line",
-        };
-        self.setting(step, &unspan(command), key);
+        match command.span {
+            None if !process.from_image.contains(&"process.command") => {
+                self.push(step, Origin::Arguments);
+            }
+            _ => self.setting(step, &unspan(command), "process.command"),
+        }
     }
 
     fn environment(&self, user: &User) -> Vec<(String, String)> {

@@ -201,7 +201,9 @@ impl<H: Host> Planner<'_, H> {
             };
             let at = match origin {
                 Origin::Key(span) => Some(*span),
-                Origin::Default(_) | Origin::Image(_) | Origin::Always(_) => None,
+                Origin::Default(_) | Origin::Image(_) | Origin::Arguments | Origin::Always(_) => {
+                    None
+                }
             };
             for directory in directories.into_iter().filter(|path| !path.starts_with(&stage)) {
                 let below = self.host.mounts_below(directory).unwrap_or_default();
@@ -262,7 +264,9 @@ impl<H: Host> Planner<'_, H> {
         if self.host_nodes.iter().any(|planned| planned.step == step) {
             let at = match by {
                 Origin::Key(span) => Some(span),
-                Origin::Default(_) | Origin::Image(_) | Origin::Always(_) => None,
+                Origin::Default(_) | Origin::Image(_) | Origin::Arguments | Origin::Always(_) => {
+                    None
+                }
             };
             let message = format!("`{}` would take the changes of two overlays", upper.display());
             self.find(Diagnostic::error("E0203", message).at_maybe(at, "the second"));

@@ -29,6 +29,8 @@ pub enum Origin {
     Default(&'static str),
     /// The configuration of the image that is the root says so, of that key.
     Image(&'static str),
+    /// The arguments behind `--` asked for it.
+    Arguments,
     /// jailrun always does it, for that reason.
     Always(&'static str),
 }

@@ -413,6 +413,7 @@ fn steps(host: &Table, text: &str) -> String {
             Origin::Key(span) => loaded.sources.place(span),
             Origin::Image(key) => format!("{key} of the image"),
             Origin::Default(key) => format!("default of {key}"),
+            Origin::Arguments => "arguments".to_owned(),
             Origin::Always(_) => "always".to_owned(),
         };
         format!("{} <- {origin}\n", describe(&planned.step))

@@ -213,3 +213,16 @@ fn without_no_new_privileges_it_is_refused() {
         assert!(run.stderr.contains("E0106"), "{run:?}");
     }
 }
+
+#[test]
+fn a_command_out_of_its_own_reach_is_explained_when_it_does_not_start() {
+    let bench = Bench::new(
+        "[security.landlock]\nexecute = [\"/data\"]\n[process]\ncommand = [\"/probe\", \"true\"]\n",
+    );
+    let run = bench.up(Caller::Root, &[]);
+    assert_eq!(run.status, 126, "{run:?}");
+    assert!(run.stderr.contains("error[E0317]: the command is out of its own reach"), "{run:?}");
+    // Planning knows why: nothing is guessed.
+    assert!(!run.stderr.contains("noexec"), "{run:?}");
+    bench.assert_nothing_left();
+}
