@@ -202,14 +202,14 @@ pub const KEYS: &[Key] = &[
         "upper",
         "path or \"tmpfs\"",
         "",
-        "With `lower`: the directory that takes the changes, or memory that is gone with the jail. Without it the root is read-only.",
+        "With `lower`: the directory that takes the changes, which must exist, or memory that is gone with the jail. Without it the root is read-only.",
     ),
     key(
         "root",
         "work",
         "path",
         "",
-        "With `upper`: the kernel's scratch directory, on the same file system. Without it, `.NAME.work` beside `upper`, made where it is missing.",
+        "With `upper`: the kernel's scratch directory, on the same file system. Without it, a directory beside `upper`, made where it is missing: `.changes.work` for `upper = \"changes\"`.",
     ),
     key(
         "root",
@@ -295,7 +295,7 @@ pub const KEYS: &[Key] = &[
         "ephemeral",
         "boolean",
         "false",
-        "Lets the jail write to its root, whatever the kind, and throws the changes away at its end: they go to memory laid over it.",
+        "Lets the jail write to its root, whatever the kind, and throws the changes away at its end: they go to memory laid over it. Over a tree with other mounts in it, such as the host's, this needs root.",
     ),
     key(
         "root",
@@ -568,7 +568,7 @@ pub const KEYS: &[Key] = &[
         "pids",
         "number",
         "4096",
-        "Processes and threads at one time. The default is left out where an ordinary user has no control group to set it in.",
+        "Processes and threads at one time, the jail's init among them. The default is left out where an ordinary user has no control group to set it in.",
     ),
     key(
         "limits",

@@ -72,11 +72,14 @@ Sizes
 A number of bytes, or a string such as "512M" with K, M, G or T, which are
 powers of 1024.
 "KiB" and "KB" mean the same as "K".
+"64m", "64mb" and "64 M" are taken too.
 Fractions need a unit: "1.5G".
 Where the key says so, "50%" is that part of the host's memory.
 .TP
 Durations
 Strings of numbers with units: "250ms", "10s", "1m 30s", "2h".
+The units are ns, us, ms, s, m, h, d, w, M (months) and y, or words: "10 sec",
+"2 minutes".
 A number alone is an error.
 .TP
 No limit
@@ -106,7 +109,7 @@ or
 of the jail's root, or a number.
 .TP
 Signals
-A name, with or without SIG, or a number from 1 to 64.
+A name, with or without SIG, in either case, or a number from 1 to 64.
 .TP
 Resource limits
 A number, a size, "infinity", or a table with both
@@ -120,6 +123,7 @@ One value alone is both.
 Capabilities
 "none", "default", "all", or a list that is read from left to right: a name
 adds one, "@default" and "@all" add a preset, a leading "\-" takes away.
+Names are taken without CAP_ and in lower case too: "net_raw".
 "default" is
 {capabilities}
 .SH MOUNTS
@@ -255,6 +259,7 @@ address below 1024:
 .SH DIAGNOSTICS
 Codes are stable.
 E stands for an error, W for a warning: a unit with warnings runs.
+W0012 is not used.
 {codes}.SH SEE ALSO
 .BR jailrun (1),
 .BR capabilities (7),
@@ -717,6 +722,14 @@ fn the_page_of_units_is_the_one_that_is_generated() {
         found == expected,
         "man/jailrun.toml.5 is out of date, UPDATE=1 writes it: {differs:?}"
     );
+}
+
+#[test]
+fn the_codes_stand_in_order() {
+    let codes: Vec<&str> = CODES.iter().map(|(code, _)| *code).collect();
+    assert!(codes.is_sorted(), "{codes:?}");
+    // The page says that no finding has this one.
+    assert!(!codes.contains(&"W0012"));
 }
 
 #[test]
