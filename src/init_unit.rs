@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use crate::closure::{self, Closure, Extra, Problem, Request, What, inspect};
+use crate::closure::{self, Closure, Extra, Problem, Request, Wanted, What, inspect};
 
 /// What a unit is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +135,9 @@ const KNOWN: &[Known] = &[
     },
 ];
 
+/// Programs whose work is to start others, which no file names.
+const SHELLS: &[&str] = &["ash", "bash", "busybox", "dash", "fish", "ksh", "mksh", "sh", "zsh"];
+
 /// Functions that look names up; getaddrinfo(3), getpwnam(3).
 const NAME_FUNCTIONS: &[&str] = &[
     "getaddrinfo",
@@ -177,6 +180,8 @@ struct Draft {
     capabilities: Vec<(&'static str, &'static str)>,
     binds: Vec<Because<String>>,
     needs_directory: bool,
+    /// A shell or a script is in it, which starts programs by name.
+    starts_programs: bool,
 }
 
 impl Draft {
@@ -271,6 +276,9 @@ fn known_programs(draft: &mut Draft, root: &Path, closure: &Closure) {
         if !directory.ends_with("bin") && !directory.ends_with("sbin") {
             continue;
         }
+        // What a file wants of these directories is the interpreter of a script.
+        draft.starts_programs |=
+            SHELLS.contains(&name) || matches!(entry.wanted_by, Wanted::File(_));
         let is_version =
             |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         let known =
@@ -445,7 +453,7 @@ fn render(draft: &Draft, asked: &Asked<'_>, command: &[String]) -> String {
         .ok();
     }
     out.push_str(
-        "\n[limits]\nmemory = \"1G\"\ncpu = 1                    # of the processors, one\npids = 256\non-missing = \"warn\"        # an ordinary user may set limits only in a delegated control group\n\n# Without this the jail has no network but a loopback interface of its own.\n# [network]\n# mode = \"host\"\n",
+        "\n[limits]\nmemory = \"1G\"\ncpu = 1                    # one processor\npids = 256\non-missing = \"warn\"        # an ordinary user may set limits only in a delegated control group\n\n# Without this the jail has no network but a loopback interface of its own.\n# [network]\n# mode = \"host\"\n",
     );
     if !draft.capabilities.is_empty() {
         out.push_str("\n[security]\n");
@@ -462,6 +470,11 @@ fn render(draft: &Draft, asked: &Asked<'_>, command: &[String]) -> String {
 
 fn root_table(out: &mut String, draft: &Draft) {
     out.push_str("# With their loaders, libraries and interpreters.\n");
+    if draft.starts_programs {
+        out.push_str(
+            "# What a shell or script starts is not found: add those programs, by name or path.\n",
+        );
+    }
     list(out, "binaries", draft.binaries.iter().map(|(path, why)| (&**path, &**why)));
     if !draft.files.is_empty() {
         out.push_str("\n# Opened by name while it runs.\n");
@@ -547,6 +560,24 @@ mod tests {
         let text = unit(&["cat", &path], Path::new("/"));
         assert!(text.contains(&format!("target = \"{path}\"\nbind = \"{path}\"\n")), "{text}");
         assert!(!text.contains("files = "), "{text}");
+    }
+
+    #[test]
+    fn shells_and_scripts_say_that_their_programs_are_to_be_added() {
+        let said = "# What a shell or script starts is not found: add those programs";
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+        for (name, first_line) in [("shell", "#!/bin/sh"), ("other", "#! /usr/bin/env -S cat")] {
+            let script = directory.path().join(name);
+            std::fs::write(&script, format!("{first_line}\nls\n")).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&script, mode).unwrap();
+            let text = unit(&[script.to_str().unwrap()], Path::new("/"));
+            assert!(text.contains(said), "{text}");
+        }
+        let text = unit(&["/bin/sh", "-c", "ls"], Path::new("/"));
+        assert!(text.contains(said), "{text}");
+        let text = unit(&["cat", "/etc/passwd"], Path::new("/"));
+        assert!(!text.contains(said), "{text}");
     }
 
     #[test]
