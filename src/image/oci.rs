@@ -184,7 +184,7 @@ pub fn read_image(path: &Path, reference: Option<&str>, platform: &Platform) -> 
     let (files, metadata) = match files::open(path)? {
         Opened::Directory(fd, real) => (Files::Directory(fd, real), None),
         Opened::File(file, blob) => {
-            refuse_compressed(&file, path)?;
+            refuse_compressed(&file, path, reference)?;
             let metadata = file.metadata().map_err(|error| ImageError::read(path, error))?;
             (Files::Archive(Archive::scan(&file, blob)?), Some(metadata))
         }
@@ -213,7 +213,7 @@ pub fn read_image(path: &Path, reference: Option<&str>, platform: &Platform) -> 
 }
 
 /// A compressed archive has no place where a layer could be read.
-fn refuse_compressed(file: &std::fs::File, path: &Path) -> Result<()> {
+fn refuse_compressed(file: &std::fs::File, path: &Path, reference: Option<&str>) -> Result<()> {
     let head = files::head(file, 6).map_err(|error| ImageError::read(path, error))?;
     let tool = match Compression::detect(&head) {
         Compression::Gzip => "gunzip",
@@ -221,10 +221,18 @@ fn refuse_compressed(file: &std::fs::File, path: &Path) -> Result<()> {
         Compression::None if head == *b"\xfd7zXZ\0" => "unxz",
         Compression::None => return Ok(()),
     };
-    Err(ImageError::unsupported(
-        shown(path),
-        format!("an archive that is compressed as a whole; uncompress it with `{tool}` first"),
-    ))
+    let problem = match reference {
+        // Without a reference it would be taken for a plain archive, which may
+        // be compressed.
+        Some(reference) => format!(
+            "an archive that is compressed as a whole; a plain archive of files has no `:{}`, leave that off; uncompress an image with `{tool}` first",
+            reference.escape_debug()
+        ),
+        None => {
+            format!("an archive that is compressed as a whole; uncompress it with `{tool}` first")
+        }
+    };
+    Err(ImageError::unsupported(shown(path), problem))
 }
 
 /// Reads what a plain archive is. One whose digest is not given is read

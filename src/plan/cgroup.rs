@@ -565,9 +565,7 @@ impl<H: Host> Planner<'_, H> {
                         "memory.memsw.limit_in_bytes",
                         memory.saturating_add(bytes),
                     )]),
-                    None => {
-                        Err("cgroup v1 limits the sum of memory and swap: it needs `memory` too")
-                    }
+                    None => Err(SWAP_ALONE),
                 },
                 v2: vec![Write::new("memory.swap.max", bytes)],
             });
@@ -831,6 +829,9 @@ struct V2Parent {
     leaf: Option<PathBuf>,
 }
 
+/// The one reason of cgroup v1 that the unit itself can settle.
+const SWAP_ALONE: &str = "cgroup v1 limits the sum of memory and swap: it needs `memory` too";
+
 /// Why a limit cannot be set.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reason {
@@ -863,6 +864,7 @@ impl Reason {
                 Some(format!("{delegated}, or set `on-missing = \"warn\"`"))
             }
             Self::NotDelegated | Self::SharedGroup => Some(delegated.to_owned()),
+            Self::Version1(SWAP_ALONE) => Some("set `memory` as well".to_owned()),
             _ => asks_to_warn.then(|| "`on-missing = \"warn\"` launches without it".to_owned()),
         }
     }

@@ -11,6 +11,7 @@ use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::plan::cgroup::LeftOut;
 use crate::source::Span;
+use crate::unit::decode::nearest;
 use crate::unit::mounts::{Create, Mount, MountKind, Tmpfs};
 use crate::unit::process::PathSet;
 use crate::unit::root::Propagation;
@@ -174,9 +175,32 @@ impl<H: Host> Planner<'_, H> {
         options
     }
 
-    fn bind(&mut self, mount: &Mount, path: &HostPath, by: Origin) {
+    /// What a path of the host that is not there may have been meant to be.
+    pub(super) fn meant_on_host(
+        &self,
+        written: &HostPath,
+        error: &std::io::Error,
+    ) -> Option<String> {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            return None;
+        }
+        if written.0.as_os_str().as_encoded_bytes().starts_with(b"~") {
+            return Some("`~` is not expanded here: write the whole path".to_owned());
+        }
+        let path = self.resolve(written);
+        let (parent, name) = (path.parent()?, path.file_name()?.to_str()?);
+        let names = self.host.list(parent).ok()?;
+        // A link that leads nowhere: it is spelt well.
+        if names.iter().any(|there| there == name) {
+            return None;
+        }
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        Some(format!("there is `{}`", parent.join(near).display()))
+    }
+
+    fn bind(&mut self, mount: &Mount, mount_source: &HostPath, by: Origin) {
         let span = mount.kind.span;
-        let path = self.resolve(path);
+        let path = self.resolve(mount_source);
         let (source, kind) = match self.host.canonical(&path) {
             Ok(found) => found,
             Err(error) => {
@@ -191,10 +215,13 @@ impl<H: Host> Planner<'_, H> {
                 let diagnostic =
                     Diagnostic::error("E0301", format!("`{}` cannot be bound", path.display()))
                         .at_maybe(span, reason);
-                self.find(if error.kind() == std::io::ErrorKind::NotFound {
-                    diagnostic.help("`optional = true` leaves it out where it does not exist")
-                } else {
-                    diagnostic
+                let help = self.meant_on_host(mount_source, &error);
+                self.find(match help {
+                    Some(help) => diagnostic.help(help),
+                    None if error.kind() == std::io::ErrorKind::NotFound => {
+                        diagnostic.help("`optional = true` leaves it out where it does not exist")
+                    }
+                    None => diagnostic,
                 });
                 return;
             }

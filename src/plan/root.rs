@@ -147,8 +147,8 @@ impl<H: Host> Planner<'_, H> {
         })
     }
 
-    fn root_directory(&mut self, path: &HostPath, span: Option<Span>) -> Option<PathBuf> {
-        let path = self.resolve(path);
+    fn root_directory(&mut self, written: &HostPath, span: Option<Span>) -> Option<PathBuf> {
+        let path = self.resolve(written);
         match self.host.canonical(&path) {
             Ok((source, Kind::Directory)) if source.parent().is_none() => self.find(
                 Diagnostic::error("E0202", "the root is the host's own tree")
@@ -163,10 +163,16 @@ impl<H: Host> Planner<'_, H> {
                 )
                 .at_maybe(span, "not a directory"),
             ),
-            Err(error) => self.find(
-                Diagnostic::error("E0301", format!("the root `{}` cannot be used", path.display()))
-                    .at_maybe(span, crate::unit::io_reason(&error)),
-            ),
+            Err(error) => {
+                let message = format!("the root `{}` cannot be used", path.display());
+                let diagnostic = Diagnostic::error("E0301", message)
+                    .at_maybe(span, crate::unit::io_reason(&error));
+                let help = self.meant_on_host(written, &error);
+                self.find(match help {
+                    Some(help) => diagnostic.help(help),
+                    None => diagnostic,
+                });
+            }
         }
         None
     }
@@ -427,8 +433,8 @@ impl<H: Host> Planner<'_, H> {
             let list: Vec<_> =
                 together.iter().map(|(_, path)| format!("`{}`", path.display())).collect();
             let label = match list.len() {
-                1 => "its mount point does not exist in the root",
-                _ => "their mount points do not exist in the root",
+                1 => "it does not exist in the root",
+                _ => "they do not exist in the root",
             };
             self.find(
                 Diagnostic::warning("W0001", format!("{} will be created", list.join(", ")))

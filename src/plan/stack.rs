@@ -91,13 +91,14 @@ impl<H: Host> Planner<'_, H> {
     /// The directories of a unit's overlay; `None` where one cannot be used,
     /// which has been reported.
     pub(super) fn stack(&mut self, overlay: &unit::Overlay) -> Option<Stack> {
-        let lower: Vec<_> = overlay.lower.iter().map(|path| self.layer_directory(path)).collect();
+        let lower: Vec<_> =
+            overlay.lower.iter().map(|path| self.layer_directory(path, false)).collect();
         let upper = match &overlay.upper {
             None => Some(Upper::Nothing),
             Some(Setting { value: unit::Upper::Memory(size), .. }) => Some(Upper::Memory(*size)),
             Some(Setting { value: unit::Upper::Directory(path), span }) => {
                 let setting = Setting { value: path.clone(), span: *span };
-                self.layer_directory(&setting)
+                self.layer_directory(&setting, true)
                     .and_then(|upper| self.upper_directory(upper, *span, overlay.work.as_ref()))
             }
         };
@@ -112,15 +113,30 @@ impl<H: Host> Planner<'_, H> {
         })
     }
 
-    fn layer_directory(&mut self, path: &Setting<HostPath>) -> Option<PathBuf> {
+    /// One that takes changes may be new, and is then to be made.
+    fn layer_directory(
+        &mut self,
+        path: &Setting<HostPath>,
+        takes_changes: bool,
+    ) -> Option<PathBuf> {
         let written = self.resolve(&path.value);
-        let label = match self.host.canonical(&written) {
+        let (label, help) = match self.host.canonical(&written) {
             Ok((found, Kind::Directory)) => return Some(found),
-            Ok(_) => "not a directory".to_owned(),
-            Err(error) => crate::unit::io_reason(&error),
+            Ok(_) => ("not a directory".to_owned(), None),
+            Err(error) => {
+                let make = takes_changes && error.kind() == std::io::ErrorKind::NotFound;
+                let help = self
+                    .meant_on_host(&path.value, &error)
+                    .or_else(|| make.then(|| "make the directory".to_owned()));
+                (crate::unit::io_reason(&error), help)
+            }
         };
         let message = format!("the layer `{}` cannot be used", written.display());
-        self.find(Diagnostic::error("E0301", message).at_maybe(path.span, label));
+        let diagnostic = Diagnostic::error("E0301", message).at_maybe(path.span, label);
+        self.find(match help {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        });
         None
     }
 
@@ -138,7 +154,7 @@ impl<H: Host> Planner<'_, H> {
             return None;
         };
         let work = match work {
-            Some(work) => self.layer_directory(work)?,
+            Some(work) => self.layer_directory(work, true)?,
             None => beside.join(format!(".{}.work", name.to_string_lossy())),
         };
         let holder = if self.host.look(&work).is_ok() { &work } else { beside };

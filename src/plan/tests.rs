@@ -781,6 +781,15 @@ W0004 web.toml:8 `swap` is left out (cgroup v1 limits the sum of memory and swap
 
 "#]]
     );
+    // What the unit itself can settle is not to be waved through.
+    let helps = |policy: &str| {
+        let (_, planning) = planning(&host, &unit(policy));
+        let helps = planning.diagnostics.into_iter().map(|finding| finding.help);
+        helps.map(Option::unwrap_or_default).collect::<Vec<_>>()
+    };
+    let warn = "`on-missing = \"warn\"` launches without it";
+    assert_eq!(helps(""), [warn, warn, "set `memory` as well"]);
+    assert_eq!(helps("on-missing = \"warn\"\n"), ["", "", "set `memory` as well"]);
     assert_eq!(findings(&host, &unit("on-missing = \"skip\"\n")), "");
     assert_data_eq!(
         group_steps(&host, &unit("on-missing = \"skip\"\n")),
@@ -1058,7 +1067,7 @@ fn a_missing_mount_point_of_the_root_is_made_on_the_host_and_announced() {
     let unit = format!("{WEB}[[mounts]]\ntmpfs = \"1M\"\ntarget = \"/new/place\"\n");
     assert_eq!(
         findings(&host, &unit),
-        "W0001 web.toml:7 `/srv/web/new/place` will be created (its mount point does not exist in the root)\n"
+        "W0001 web.toml:7 `/srv/web/new/place` will be created (it does not exist in the root)\n"
     );
     let steps = steps(&host, &unit);
     let made = steps.find("make the directory /srv/web/new/place <- web.toml:6\n").expect(&steps);

@@ -50,6 +50,7 @@ fn fixture() -> tempfile::TempDir {
     fs::create_dir_all(hostile.join("tmp")).unwrap();
     fs::create_dir_all(hostile.join("bin")).unwrap();
     fs::copy(root.join("bin/true"), hostile.join("bin/true")).unwrap();
+    symlink("nowhere", directory.path().join("dangling")).unwrap();
     symlink("/etc", hostile.join("proc")).unwrap();
     symlink("run", hostile.join("dev")).unwrap();
     fs::write(hostile.join("sys"), "").unwrap();
@@ -158,6 +159,7 @@ golden! {
     impossible_targets_are_refused: "targets", Root, 1;
     what_would_be_created_on_the_host_is_announced: "created", Root, 0;
     what_an_earlier_mount_is_hidden_by_is_told: "hidden", Root, 0;
+    what_one_key_would_create_is_announced_together: "created-together", Root, 0;
     binds_that_hand_out_the_host_are_refused: "dangerous", Root, 1;
     binds_that_hand_out_the_host_can_be_allowed: "dangerous-allowed", Root, 0;
     ranges_of_ids_that_overlap_or_do_not_exist_are_refused: "idmap", Root, 1;

@@ -764,6 +764,10 @@ fn archives_that_lie_are_refused() {
         Source::Image { path: bench.join("a.tar.gz"), reference: None, platform: Platform::host() };
     let error = oci::read(&source).unwrap_err().to_string();
     assert!(error.ends_with("uncompress it with `gunzip` first"), "{error}");
+    // As a plain archive it could be imported, if it were not for the tag.
+    let run = bench.image(&["import", "a.tar.gz:tag"]);
+    assert_eq!(run.status, 1, "{run:?}");
+    assert!(run.stderr.contains("a plain archive of files has no `:tag`"), "{run:?}");
 }
 
 #[test]
@@ -1064,7 +1068,8 @@ fn a_store_is_the_callers_alone() {
         fs::set_permissions(bench.store(), fs::Permissions::from_mode(0o755)).unwrap();
         let run = bench.image(&["ls"]);
         assert_eq!(run.status, 1);
-        assert!(run.stderr.contains("open to others, expected mode 0700"), "{run:?}");
+        let help = "open to others, expected mode 0700: `chmod 700 /";
+        assert!(run.stderr.contains(help), "{run:?}");
         fs::set_permissions(bench.store(), fs::Permissions::from_mode(0o700)).unwrap();
         let stranger = if caller == Caller::Root { USER } else { 0 };
         std::os::unix::fs::chown(bench.store(), Some(stranger), None).unwrap();

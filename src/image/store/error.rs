@@ -31,6 +31,8 @@ pub enum StoreError {
         /// What is found, and what was expected.
         problem: &'static str,
     },
+    /// Others may look into it, or worse.
+    Open(PathBuf),
     /// The image itself.
     Image(ImageError),
     /// A layer of it.
@@ -61,6 +63,11 @@ impl fmt::Display for StoreError {
                 write!(f, "cannot {what} {}: {}", shown(path), io_reason(&(*errno).into()))
             }
             Self::Untrusted { path, problem } => write!(f, "{}: {problem}", shown(path)),
+            Self::Open(path) => {
+                let quoted = shown(path);
+                let path = quoted.trim_matches('`');
+                write!(f, "{quoted}: open to others, expected mode 0700: `chmod 700 {path}`")
+            }
             Self::Image(error) => error.fmt(f),
             Self::Layer { layer, blob, error } => {
                 write!(f, "layer {} of {}: {error}", layer.digest(), shown(blob))

@@ -219,7 +219,7 @@ impl Store {
             return Err(self.untrusted("", "belongs to somebody else"));
         }
         if stat.st_mode & 0o077 != 0 {
-            return Err(self.untrusted("", "open to others, expected mode 0700"));
+            return Err(StoreError::Open(self.path.clone()));
         }
         Ok(Some(directory))
     }
