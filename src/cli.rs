@@ -543,7 +543,7 @@ impl Up {
                 humantime::format_duration(*after)
             )),
             Cause::Stopped if !self.quiet => {
-                complain(&format!("{}: killed, as it was told to stop", plan.name))
+                complain(&format!("{}: killed after it had been told to stop", plan.name))
             }
             Cause::Stopped => {}
             Cause::OutOfMemory { peak, limit } => {

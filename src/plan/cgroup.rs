@@ -572,6 +572,15 @@ impl<H: Host> Planner<'_, H> {
         }
         self.cpu_wants(limits, &mut wants);
         if let Limit::At(pids) = limits.pids.value {
+            let has_init =
+                self.unit.process.init.value && self.is_private(&self.unit.namespaces.pid);
+            if pids == 1 && has_init {
+                self.find(
+                    Diagnostic::error("E0203", "`pids = 1` leaves no room for the command")
+                        .at_maybe(limits.pids.span, "jailrun's init is the one")
+                        .help("`pids = 2`, or `init = false` in `[process]`"),
+                );
+            }
             let write = vec![Write::new("pids.max", pids)];
             wants.push(Want {
                 key: "limits.pids",

@@ -623,6 +623,20 @@ fn a_reader_that_stops_reading_does_not_stop_the_timeout() {
 }
 
 #[test]
+fn a_single_process_is_no_room_for_a_command_beside_the_init() {
+    let bench = Bench::new("[limits]\npids = 1\n");
+    let command = ["--", "/probe", "true"];
+    let run = bench.up(Caller::Root, &command);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("error[E0203]: `pids = 1` leaves no room"), "{run:?}");
+    for more in ["limits.pids=2", "process.init=false", "namespaces.pid=\"host\""] {
+        let run = bench.up(Caller::Root, &[&["--set", more], &command[..]].concat());
+        assert_eq!(run.status, 0, "{more}: {run:?}");
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_real_time_caller_is_told_why_it_cannot_have_a_limit_of_cpu_time() {
     let bench = Bench::new("[limits]\ncpu = 1\n");
     let jailrun = jailrun().to_str().unwrap();
