@@ -695,6 +695,11 @@ impl Audit {
                 diagnostic::sort(&mut diagnostics);
                 diagnostics.dedup();
                 report(&diagnostics, &loaded.sources, &name);
+                let is_for_root =
+                    |diagnostic: &Diagnostic| matches!(diagnostic.code, "E0308" | "E0309");
+                if !self.as_root && diagnostics.iter().any(is_for_root) {
+                    complain("`--as-root` audits the jail that root would start");
+                }
                 status = 1;
                 continue;
             };
@@ -753,8 +758,13 @@ impl SeccompVerb {
             // What it runs may come with the launch, and does not matter here.
             loaded = unit::load(&self.unit, &self.set, &["COMMAND".to_owned()]);
         }
-        let planning =
-            loaded.unit.as_ref().map(|unit| plan::plan(unit, &Machine::default(), Care::Launch));
+        let plan_on =
+            |machine| loaded.unit.as_ref().map(|unit| plan::plan(unit, &machine, Care::Launch));
+        // The filter is the same for all callers, whatever else they may not do.
+        let planning = match plan_on(Machine::default()) {
+            Some(planning) if has_error(&planning.diagnostics) => plan_on(Machine::as_root()),
+            planning => planning,
+        };
         let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
         let plan = planning.and_then(|planning| {
             diagnostics.extend(planning.diagnostics);

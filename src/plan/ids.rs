@@ -560,9 +560,41 @@ impl<H: Host> Planner<'_, H> {
         self.maps.as_ref().is_none_or(|maps| maps.uid_outside(uid).is_some())
     }
 
-    /// Whether the jail has a group of that number, or shares the host's.
+    /// Whether the jail has a group of that number, or shares the caller's.
     pub(super) fn has_gid(&self, gid: u32) -> bool {
-        self.maps.as_ref().is_none_or(|maps| maps.gid_outside(gid).is_some())
+        match &self.maps {
+            Some(maps) => maps.gid_outside(gid).is_some(),
+            None => !self.host.in_user_namespace() || self.caller_has_gid(gid),
+        }
+    }
+
+    /// Whether the launch may set and clear groups: not in a user namespace
+    /// whose maker had no right to.
+    pub(super) fn may_set_groups(&self) -> bool {
+        if let Some(maps) = &self.maps {
+            return maps.may_set_groups();
+        }
+        if !self.host.in_user_namespace() {
+            return true;
+        }
+        let file = self.host.canonical(Path::new("/proc/self/setgroups"));
+        let answer = file.and_then(|(file, _)| self.host.read(&file, 16)).unwrap_or_default();
+        !answer.starts_with(b"deny")
+    }
+
+    /// Whether a group exists in the user namespace of the caller.
+    fn caller_has_gid(&self, gid: u32) -> bool {
+        let file = self.host.canonical(Path::new("/proc/self/gid_map"));
+        let map = file.and_then(|(file, _)| self.host.read(&file, 1 << 16)).unwrap_or_default();
+        String::from_utf8_lossy(&map).lines().any(|line| {
+            let mut words = line.split_whitespace().map(str::parse::<u32>);
+            let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
+                (words.next(), words.next(), words.next())
+            else {
+                return false;
+            };
+            gid.checked_sub(first).is_some_and(|distance| distance < count)
+        })
     }
 
     /// Refuses the first of some ids that does not exist in the jail; false

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::jails::jail_of;
 use super::root::Tree;
 use super::seccomp::Moment;
-use super::step::{IdMaps, MapWriter, Namespace, OpenMode, Origin, Planned, Step};
+use super::step::{MapWriter, Namespace, OpenMode, Origin, Planned, Step};
 use super::view::Walk;
 use super::{Planner, origin, unspan};
 use crate::closure::PATH;
@@ -290,7 +290,7 @@ impl<H: Host> Planner<'_, H> {
             let security = &self.unit.security;
             let step = Step::Init {
                 keep: names::CAP_KILL,
-                clear_groups: self.maps.as_ref().is_none_or(IdMaps::may_set_groups),
+                clear_groups: self.may_set_groups(),
                 filtered: security.seccomp.kind != Filtering::Off
                     && security.capabilities.value.0 & names::CAP_SYS_PTRACE != 0,
             };
@@ -503,7 +503,7 @@ impl<H: Host> Planner<'_, H> {
             ("group", user.gid, group.or(process.user.span)),
         ];
         let further = process.supplementary_groups.span;
-        let sets_groups = self.maps.as_ref().is_none_or(IdMaps::may_set_groups);
+        let sets_groups = self.may_set_groups();
         if sets_groups {
             ids.extend(user.groups.iter().map(|gid| ("group", *gid, further)));
         }
@@ -546,7 +546,7 @@ impl<H: Host> Planner<'_, H> {
         let security = &self.unit.security;
         let ambient = security.ambient_capabilities.value.0;
         let by = origin(security.capabilities.span, "security.capabilities");
-        let sets_groups = self.maps.as_ref().is_none_or(IdMaps::may_set_groups);
+        let sets_groups = self.may_set_groups();
         let groups = sets_groups.then(|| user.groups.clone());
         let process = &self.unit.process;
         let span = process

@@ -290,6 +290,7 @@ fn an_ordinary_user_sees_what_root_would_launch() {
     let unit = bench.unit.to_str().unwrap();
     let own = audit(Caller::User, "/home/nobody", &[unit]);
     assert_eq!(own.status, 1, "an ordinary user sets no limit: {own:?}");
+    assert!(own.stderr.contains("`--as-root` audits the jail that root would start"), "{own:?}");
     let as_root = audit(Caller::User, "/home/nobody", &["--as-root", unit]);
     assert_eq!(as_root.status, 0, "{as_root:?}");
     let by_root = audit(Caller::Root, "/home/nobody", &[unit]);

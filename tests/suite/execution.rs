@@ -623,6 +623,21 @@ fn a_reader_that_stops_reading_does_not_stop_the_timeout() {
 }
 
 #[test]
+fn root_of_a_user_namespace_with_a_single_id_launches() {
+    // The group `tty`, whose the terminals are elsewhere, is not there.
+    let bench = Bench::new("");
+    let unit = bench.unit.to_str().unwrap();
+    let words = ["--user", "--map-root-user", jailrun().to_str().unwrap(), "up", unit, "--quiet"];
+    let words = [&words[..], &["--", "/probe", "report"]].concat();
+    let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+    assert_eq!(run.status, 0, "{run:?}");
+    let report = run.json();
+    let mounts = report["mounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|mount| mount["target"] == "/dev/pts"), "{report}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_single_process_is_no_room_for_a_command_beside_the_init() {
     let bench = Bench::new("[limits]\npids = 1\n");
     let command = ["--", "/probe", "true"];

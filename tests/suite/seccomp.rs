@@ -254,6 +254,9 @@ fn the_printed_filter_is_the_one_that_is_loaded() {
     let json = run(Caller::User, &["seccomp", unit, "--json"]);
     let to = profile::For { arch: Arch::NATIVE, capabilities: 0, kernel: (6, 1) };
     profile::read(json.stdout.as_bytes(), &to).unwrap();
+    // What an ordinary user may not have does not stand in its way.
+    let limited = run(Caller::User, &["seccomp", unit, "--set", "limits.memory=64M"]);
+    assert_eq!((limited.status, limited.stdout), (0, plain.stdout), "{}", limited.stderr);
     let off = run(Caller::User, &["seccomp", unit, "--set", "security.seccomp=off"]);
     assert_eq!((off.status, &*off.stdout), (1, ""), "{off:?}");
     let kept =

@@ -164,7 +164,8 @@ const CALLS: &[Known] = &[
     (libc::SYS_munmap, "munmap", None, &[ENOMEM]),
     (libc::SYS_mprotect, "mprotect", None, &[ENOMEM]),
     (libc::SYS_madvise, "madvise", None, &[]),
-    (libc::SYS_brk, "brk", None, &[ENOMEM]),
+    // It returns the end that there was, and never an error.
+    (libc::SYS_brk, "brk", None, &[]),
     (libc::SYS_getrandom, "getrandom", None, &[EINTR]),
     (libc::SYS_sched_getaffinity, "sched_getaffinity", None, &[]),
     (libc::SYS_getcpu, "getcpu", None, &[]),

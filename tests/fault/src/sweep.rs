@@ -32,6 +32,9 @@ pub(crate) fn start(world: &World, unit: &Unit) -> Start {
 /// ioctl_tty(2); its type is another in each C library.
 const TIOCSWINSZ: u64 = 0x5414;
 
+/// What glibc's heap reads where there are threads.
+const HEAP_FILES: [&str; 2] = ["/proc/sys/vm/overcommit_memory", "/sys/devices/system/cpu/online"];
+
 /// What the standard library says of a new thread for which there is no memory.
 const THREADLESS: [&str; 3] = [
     "failed to allocate an alternative stack: Out of memory",
@@ -65,7 +68,21 @@ fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
             && other.name() == "ioctl"
             && other.arguments[1] == TIOCSWINSZ
     });
+    let opens = |other: &&Call| other.name().starts_with("open");
+    let path = match call.name() {
+        "read" => calls[..at]
+            .iter()
+            .rev()
+            .filter(of_process)
+            .filter(opens)
+            .find(|other| other.result == Some(call.arguments[0] as i64))
+            .map_or("", |opened| &*opened.path),
+        _ => &*call.path,
+    };
     Some(match (call.name(), errno) {
+        ("open" | "openat" | "read", _) if HEAP_FILES.contains(&path) => {
+            "glibc's heap goes by a guess instead"
+        }
         (_, libc::EINTR) => "a call that a signal has interrupted is made again",
         ("statx" | "fstat", libc::ENOMEM) if call.path.is_empty() && reads_same => {
             "the size of a file that is read to its end is a hint alone"
