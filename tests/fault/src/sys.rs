@@ -206,6 +206,13 @@ pub(crate) fn unshare(flags: i32) -> io::Result<()> {
     check(unsafe { libc::unshare(flags) }.into()).map(drop)
 }
 
+/// umount2(2) with `MNT_DETACH`.
+pub(crate) fn unmount(target: &Path) -> io::Result<()> {
+    let target = CString::new(target.to_string_lossy().as_bytes()).map_err(io::Error::other)?;
+    // SAFETY: the path is NUL-terminated and outlives the call.
+    check(unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) }.into()).map(drop)
+}
+
 /// mount(2) of a new file system, or with `MS_BIND` of a path.
 pub(crate) fn mount(
     source: &Path,

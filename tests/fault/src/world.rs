@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use crate::ledger::{Ledger, Places};
 use crate::sys;
 
+/// What the world has file systems of its own over.
+const COVERED: [&str; 6] = ["/mnt", "/run", "/tmp", "/var/tmp", "/var/lib", "/dev/shm"];
+
 /// Where everything of the world is.
 #[derive(Clone, Debug)]
 pub(crate) struct World {
@@ -63,6 +66,15 @@ fn prepare(jailrun: &Path, groups: &[PathBuf]) -> io::Result<World> {
     }
     let private = libc::MS_REC | libc::MS_PRIVATE;
     sys::mount(Path::new("none"), Path::new("/"), "", private, "")?;
+    // Mounts that others make there meanwhile go when they remove what is below
+    // them, in this world too.
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    for target in mounts.lines().rev().filter_map(|line| line.split(' ').nth(4)) {
+        if COVERED.iter().any(|path| Path::new(target).starts_with(path) && target != *path) {
+            // Gone by now is as good.
+            sys::unmount(Path::new(target)).ok();
+        }
+    }
     let scratch = PathBuf::from("/mnt");
     sys::mount(Path::new("scratch"), &scratch, "tmpfs", 0, "mode=755")?;
     let program = scratch.join("jailrun");
