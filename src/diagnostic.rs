@@ -115,6 +115,15 @@ impl Diagnostic {
         self
     }
 
+    /// Sets the help line where there is one.
+    #[must_use]
+    pub fn help_maybe(self, help: Option<String>) -> Self {
+        match help {
+            Some(help) => self.help(help),
+            None => self,
+        }
+    }
+
     /// Sets the edit that settles it.
     #[must_use]
     pub fn patch(mut self, span: Span, replacement: impl Into<String>) -> Self {

@@ -246,6 +246,7 @@ pub trait Host {
 #[derive(Debug, Default)]
 pub struct Machine {
     cgroups: OnceCell<Layout>,
+    user_namespace: OnceCell<bool>,
     as_root: bool,
     questions: Rc<Questions>,
 }
@@ -487,11 +488,14 @@ impl Host for Machine {
         }
         // `USER_NS_INIT_INO` of linux/nsfs.h.
         const HOSTS: u64 = 0xEFFF_FFFD;
-        let answer = std::fs::metadata("/proc/self/ns/user");
-        let answer =
-            self.questions.ask(|| "which user namespace the caller is in".to_owned(), answer);
-        // A kernel without user namespaces has no such file.
-        answer.is_ok_and(|namespace| namespace.ino() != HOSTS)
+        // A launch asks this of each of the ids that it gives.
+        *self.user_namespace.get_or_init(|| {
+            let answer = std::fs::metadata("/proc/self/ns/user");
+            let answer =
+                self.questions.ask(|| "which user namespace the caller is in".to_owned(), answer);
+            // A kernel without user namespaces has no such file.
+            answer.is_ok_and(|namespace| namespace.ino() != HOSTS)
+        })
     }
 
     fn securebits(&self) -> u32 {

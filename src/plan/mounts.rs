@@ -1,5 +1,7 @@
 //! `[[mounts]]`, and the paths that `[security]` hides or protects.
 
+use std::ffi::OsStr;
+use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -302,17 +304,21 @@ impl<H: Host> Planner<'_, H> {
         self.find(diagnostic.at_maybe(span, "bound here"));
     }
 
-    /// Tells of an earlier entry that would not be seen any more.
+    /// Notes an entry, and tells of an earlier one that would not be seen any
+    /// more.
     fn check_hidden(&mut self, path: &Path, span: Option<Span>) {
         let mut below = path.as_os_str().to_owned();
         below.push("/");
         let hidden = self.targets.get_key_value(path.as_os_str()).or_else(|| {
-            let (target, span) = self.targets.range(below.clone()..).next()?;
+            let from = (Bound::Included(below.as_os_str()), Bound::Unbounded);
+            let (target, span) = self.targets.range::<OsStr, _>(from).next()?;
             target.as_bytes().starts_with(below.as_bytes()).then_some((target, span))
         });
+        let hidden = hidden.map(|(target, span)| (target.clone(), *span));
+        self.targets.insert(path.into(), span);
         let Some((target, earlier)) = hidden else { return };
         let name = path.display();
-        let (message, help) = match Path::new(target) {
+        let (message, help) = match Path::new(&target) {
             same if same == path => {
                 (format!("there are two mounts on `{name}`"), "the last of them is what is there")
             }
@@ -323,7 +329,7 @@ impl<H: Host> Planner<'_, H> {
         };
         let warning = Diagnostic::warning("W0017", message)
             .at_maybe(span, "mounted later, in the order written")
-            .context(*earlier, "nothing of this one can be seen")
+            .context(earlier, "nothing of this one can be seen")
             .help(help);
         self.find(warning);
     }
@@ -349,6 +355,7 @@ impl<H: Host> Planner<'_, H> {
             );
             return None;
         }
+        self.check_hidden(&path, span);
         let name = path.display().to_string();
         if let Some(kind) = found {
             let is_directory = kind == Kind::Directory;
@@ -364,11 +371,8 @@ impl<H: Host> Planner<'_, H> {
                 );
                 return None;
             }
-            self.check_hidden(&path, span);
-            self.targets.insert(path.clone().into(), span);
             return Some(path);
         }
-        self.targets.insert(path.clone().into(), span);
         let kind = match mount.create.value {
             Create::Auto => like,
             Create::Dir => NodeKind::Directory,

@@ -167,11 +167,7 @@ impl<H: Host> Planner<'_, H> {
                 let message = format!("the root `{}` cannot be used", path.display());
                 let diagnostic = Diagnostic::error("E0301", message)
                     .at_maybe(span, crate::unit::io_reason(&error));
-                let help = self.meant_on_host(written, &error);
-                self.find(match help {
-                    Some(help) => diagnostic.help(help),
-                    None => diagnostic,
-                });
+                self.find(diagnostic.help_maybe(self.meant_on_host(written, &error)));
             }
         }
         None

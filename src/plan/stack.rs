@@ -133,10 +133,7 @@ impl<H: Host> Planner<'_, H> {
         };
         let message = format!("the layer `{}` cannot be used", written.display());
         let diagnostic = Diagnostic::error("E0301", message).at_maybe(path.span, label);
-        self.find(match help {
-            Some(help) => diagnostic.help(help),
-            None => diagnostic,
-        });
+        self.find(diagnostic.help_maybe(help));
         None
     }
 
@@ -215,12 +212,7 @@ impl<H: Host> Planner<'_, H> {
                 Step::LinkLayer { to, .. } => vec![to],
                 _ => continue,
             };
-            let at = match origin {
-                Origin::Key(span) => Some(*span),
-                Origin::Default(_) | Origin::Image(_) | Origin::Arguments | Origin::Always(_) => {
-                    None
-                }
-            };
+            let at = origin.span();
             for directory in directories.into_iter().filter(|path| !path.starts_with(&stage)) {
                 let below = self.host.mounts_below(directory).unwrap_or_default();
                 let Some(first) = below.first() else { continue };
@@ -278,12 +270,7 @@ impl<H: Host> Planner<'_, H> {
         let Upper::Directory { upper, work } = &stack.upper else { return };
         let step = Step::LockDirectory { path: upper.clone() };
         if self.host_nodes.iter().any(|planned| planned.step == step) {
-            let at = match by {
-                Origin::Key(span) => Some(span),
-                Origin::Default(_) | Origin::Image(_) | Origin::Arguments | Origin::Always(_) => {
-                    None
-                }
-            };
+            let at = by.span();
             let message = format!("`{}` would take the changes of two overlays", upper.display());
             self.find(Diagnostic::error("E0203", message).at_maybe(at, "the second"));
             return;

@@ -35,6 +35,16 @@ pub enum Origin {
     Always(&'static str),
 }
 
+impl Origin {
+    /// Where the unit asks for it, if it does.
+    pub fn span(self) -> Option<Span> {
+        match self {
+            Self::Key(span) => Some(span),
+            Self::Default(_) | Self::Image(_) | Self::Arguments | Self::Always(_) => None,
+        }
+    }
+}
+
 /// A step with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {

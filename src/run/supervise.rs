@@ -308,8 +308,8 @@ impl Watch<'_> {
     /// this process when its parent ends.
     fn end_descendants(&self) -> Applied {
         let unlisted = |error: std::io::Error| {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            Failed::because(errno, "listing the processes that the command has left")
+            let detail = "listing the processes that the command has left";
+            Failed::because(Failed::from(error).errno, detail)
         };
         loop {
             match sys::wait(libc::P_ALL, 0, true) {
