@@ -18,15 +18,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value};
 
-use crate::support::{Bench, Caller, Run, command, finish, jailrun, leftovers, run, unique};
+use crate::support::{Bench, Caller, Run, command, fed, finish, jailrun, leftovers, run, unique};
 
 /// What is compared of a report: everything but the table above.
 fn comparable(report: &Value, host: &Value) -> Map<String, Value> {
@@ -602,12 +601,8 @@ fn every_example_explained_into_a_shell() {
         explained.extend(keys);
         let script = explain(Caller::Root, &explained);
         // Through a pipe, as the manual says.
-        let mut shell = command(Caller::Root, Path::new("sh"), &[] as &[&str])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        let scripted = finish(shell);
+        let shell = command(Caller::Root, Path::new("sh"), &[] as &[&str]);
+        let scripted = finish(fed(shell, &script));
         assert_eq!(scripted.status, 0, "{example}: {scripted:?}\n{script}");
         let mut ours = comparable(&executed.json(), &host);
         let mut theirs = comparable(&scripted.json(), &host);

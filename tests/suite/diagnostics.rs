@@ -6,15 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Caller, Run, command, finish, jailrun, require_root, scratch};
+use crate::support::{Caller, Run, command, fed, finish, jailrun, require_root, scratch};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/golden")
@@ -535,10 +533,8 @@ fn a_unit_can_come_from_standard_input() {
     let directory = fixture();
     let check = |text: &str| {
         let mut command = command(Caller::Root, jailrun(), &["check", "-"]);
-        let mut child =
-            command.stdin(Stdio::piped()).current_dir(directory.path()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        finish(child)
+        command.current_dir(directory.path());
+        finish(fed(command, text))
     };
     let sound = "name = \"web\"\n[root]\npath = \"root\"\n[process]\ncommand = [\"/bin/true\"]\n";
     let run = check(sound);

@@ -2,16 +2,17 @@
 //! is left of it. Through the binary, on the real kernel.
 
 use std::fs;
-use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, run};
+use crate::support::{
+    self, Bench, CALLERS, Caller, Run, command, eventually, fed, finish, jailrun, run,
+};
 
 /// Starts a probe in the jail and leaves it running.
 fn start(bench: &Bench, caller: Caller, words: &[&str]) -> Child {
@@ -201,12 +202,8 @@ fn streams_are_only_the_commands() {
     let bench = Bench::new("");
     for caller in CALLERS {
         let unit = bench.unit.to_str().unwrap();
-        let mut child = command(caller, jailrun(), &["up", unit, "--", "/probe", "exit", "3"])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(b"x").unwrap();
-        let run = finish(child);
+        let words = ["up", unit, "--", "/probe", "exit", "3"];
+        let run = finish(fed(command(caller, jailrun(), &words), "x"));
         assert_eq!((run.status, run.stdout.as_str()), (3, ""));
         assert!(run.stderr.starts_with("jailrun: "), "{run:?}");
         assert_eq!(bench.probe(caller, &["exit", "3"]).stderr, "");
@@ -583,12 +580,7 @@ fn a_time_too_far_away_is_never() {
 fn in_terminal(bench: &Bench, input: &str, words: &str) -> Run {
     let unit = bench.unit.to_str().unwrap();
     let line = format!("{} up --quiet {unit} -- {words}", jailrun().display());
-    let mut child = command(Caller::Root, Path::new("script"), &["-qec", &line, "/dev/null"])
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    finish(child)
+    support::in_terminal(Caller::Root, &line, input)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -285,6 +286,21 @@ pub fn patience() -> u32 {
 /// Runs jailrun to its end, within a minute.
 pub fn run(caller: Caller, arguments: &[impl AsRef<OsStr>]) -> Run {
     finish(command(caller, jailrun(), arguments).spawn().unwrap())
+}
+
+/// Starts a command whose standard input is this text. One that ends without
+/// having read it all is no failure.
+pub fn fed(mut command: Command, input: &str) -> Child {
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    match child.stdin.take().unwrap().write_all(input.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => panic!("{error}"),
+        _ => child,
+    }
+}
+
+/// script(1) around a command: its standard streams are a terminal.
+pub fn in_terminal(caller: Caller, line: &str, input: &str) -> Run {
+    finish(fed(command(caller, Path::new("script"), &["-qec", line, "/dev/null"]), input))
 }
 
 /// Waits for a child, within a minute that `patience` makes longer.

@@ -1,10 +1,10 @@
 //! C: processes, and what they inherit.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,7 +12,9 @@ use serde_json::Value;
 use super::{
     Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
 };
-use crate::support::{CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch};
+use crate::support::{
+    CALLERS, Caller, Run, command, eventually, finish, in_terminal, jailrun, run, scratch,
+};
 
 pub const TESTS: &[Test] = &[
     ("C1", own_binary),
@@ -228,15 +230,6 @@ fn endings(sheet: &mut Sheet) {
     sheet.row("C5", "the supervisor is killed", control, "the jail ends; gc takes all back");
 }
 
-/// script(1) around a command: its standard streams are a terminal.
-pub fn in_terminal(caller: Caller, line: &str) -> Run {
-    let words = ["-qec", line, "/dev/null"];
-    let mut child =
-        command(caller, Path::new("script"), &words).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().flush().unwrap();
-    finish(child)
-}
-
 /// The JSON in what a terminal shows, which may have been typed into.
 pub fn answer(run: &Run) -> Run {
     let text = run.stdout.find('{').map_or("", |at| &run.stdout[at..]);
@@ -269,7 +262,7 @@ fn terminal_input(sheet: &mut Sheet) {
         ),
     ] {
         let typed = |caller, line: &str| {
-            answer(&in_terminal(caller, &format!("{line} -- /probe {attempt}")))
+            answer(&in_terminal(caller, &format!("{line} -- /probe {attempt}"), ""))
         };
         let both_said = |line: &str| {
             let [root, user] = CALLERS.map(|caller| said(&typed(caller, line)));
@@ -280,7 +273,7 @@ fn terminal_input(sheet: &mut Sheet) {
                 let plain = |caller| {
                     let enter =
                         if caller == Caller::Root { "chroot" } else { "unshare -Ur chroot" };
-                    answer(&in_terminal(caller, &format!("{enter} {root} /probe {attempt}")))
+                    answer(&in_terminal(caller, &format!("{enter} {root} /probe {attempt}"), ""))
                 };
                 let how = "in a plain chroot, and without both";
                 let open = without("NewSession,LoadSeccomp");
@@ -299,7 +292,7 @@ fn terminal_input(sheet: &mut Sheet) {
     // whether the filter or the terminal gave it.
     for caller in CALLERS {
         let asked = |line: &str| {
-            said(&answer(&in_terminal(caller, &format!("{line} -- /probe tioclinux"))))
+            said(&answer(&in_terminal(caller, &format!("{line} -- /probe tioclinux"), "")))
         };
         assert_eq!(asked(&without("LoadSeccomp")), "ENOTTY", "{caller:?}");
         assert_eq!(asked(&up), "EPERM", "{caller:?}");

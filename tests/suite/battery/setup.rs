@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::processes::{answer, in_terminal};
+use super::processes::answer;
 use super::{Ground, Sheet, Test, both, said, shell};
-use crate::support::{CALLERS, Caller, Run, jailrun};
+use crate::support::{CALLERS, Caller, Run, in_terminal, jailrun};
 
 pub const TESTS: &[Test] = &[
     ("B1", swapped_mount_points),
@@ -150,7 +150,7 @@ fn linked_console(sheet: &mut Sheet) {
     let line =
         format!("{} up --quiet {unit} --set process.tty=true -- /probe tty", jailrun().display());
     for caller in CALLERS {
-        let tty = answer(&in_terminal(caller, &line)).json();
+        let tty = answer(&in_terminal(caller, &line, "")).json();
         assert_eq!(tty["ttyname"], "/dev/pts/0", "{caller:?} {tty}");
         assert_eq!(tty["isatty"], serde_json::json!([true, true, true]));
     }
