@@ -657,6 +657,11 @@ fn enter(
     if !trees.is_empty() {
         cx.make_room(trees.len())?;
     }
+    if !namespaces.contains(&Namespace::Pid) {
+        // What the command leaves behind becomes this process's to end. From
+        // before there is a command: one may leave something at once.
+        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
+    }
     // Clocks are set between their namespace and its first process, so that
     // one is entered by hand.
     let flags = namespaces

@@ -72,7 +72,7 @@ pub(super) fn watch(
     };
     let status = watch.run(pid).map_err(|failed| {
         // The jail must not outlive a supervisor that cannot watch it.
-        match watch.kill() {
+        match watch.kill().and_then(|()| watch.end_left()) {
             Ok(()) | Err(_) => {}
         }
         StepFailed { step: plan.enter(), failed }
@@ -90,10 +90,6 @@ pub(super) fn watch(
 
 impl Watch<'_> {
     fn run(&mut self, pid: Pid) -> Applied<i32> {
-        if !self.has_pid_namespace {
-            // What the command leaves behind becomes this process's to end.
-            sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
-        }
         let signals: SigSet = FORWARDED.into_iter().collect();
         let signals =
             SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -130,9 +126,7 @@ impl Watch<'_> {
             relay.drain();
         }
         self.relay = None;
-        if !self.has_pid_namespace {
-            self.end_descendants()?;
-        }
+        self.end_left()?;
         Ok(status)
     }
 
@@ -304,9 +298,12 @@ impl Watch<'_> {
         }
     }
 
-    /// Without a pid namespace, what the command has left running comes to
-    /// this process when its parent ends.
-    fn end_descendants(&self) -> Applied {
+    /// Ends what the command has left running: without a pid namespace, that
+    /// comes to this process when its parent ends.
+    fn end_left(&self) -> Applied {
+        if self.has_pid_namespace {
+            return Ok(());
+        }
         let unlisted = |error: std::io::Error| {
             let detail = "listing the processes that the command has left";
             Failed::because(Failed::from(error).errno, detail)
