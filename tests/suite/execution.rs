@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::{
-    self, Bench, CALLERS, Caller, Run, command, eventually, fed, finish, jailrun, run,
+    self, Bench, CALLERS, Caller, Run, answer, command, eventually, fed, finish, jailrun, run,
 };
 
 /// Starts a probe in the jail and leaves it running.
@@ -624,9 +624,9 @@ fn in_terminal(bench: &Bench, input: &str, words: &str) -> Run {
 fn an_interactive_jail_has_a_terminal_of_its_own() {
     let bench = Bench::new("");
     let run = in_terminal(&bench, "", "/probe tty");
-    // The outer terminal echoes what script(1) feeds it at the end of input.
-    let text = run.stdout.find('{').map_or("", |at| run.stdout[at..].trim_end());
-    let tty: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {run:?}"));
+    // Before it or behind it, the outer terminal echoes what script(1) feeds it
+    // at the end of input.
+    let tty = answer(&run).json();
     assert_eq!(tty["isatty"], serde_json::json!([true, true, true]));
     assert_eq!(tty["ttyname"], "/dev/pts/0");
     assert_eq!(tty["controlling_terminal"], true);

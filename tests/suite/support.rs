@@ -303,6 +303,14 @@ pub fn in_terminal(caller: Caller, line: &str, input: &str) -> Run {
     finish(fed(command(caller, Path::new("script"), &["-qec", line, "/dev/null"]), input))
 }
 
+/// The JSON in what a terminal shows, which may have been typed into.
+pub fn answer(run: &Run) -> Run {
+    let text = run.stdout.find('{').map_or("", |at| &run.stdout[at..]);
+    let value = serde_json::Deserializer::from_str(text).into_iter::<Value>().next();
+    let stdout = value.and_then(Result::ok).map_or(String::new(), |value| value.to_string());
+    Run { status: run.status, stdout, stderr: run.stderr.clone() }
+}
+
 /// Waits for a child, within a minute that `patience` makes longer.
 pub fn finish(child: Child) -> Run {
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());

@@ -13,7 +13,7 @@ use super::{
     Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
 };
 use crate::support::{
-    CALLERS, Caller, Run, command, eventually, finish, in_terminal, jailrun, run, scratch,
+    CALLERS, Caller, Run, answer, command, eventually, finish, in_terminal, jailrun, run, scratch,
 };
 
 pub const TESTS: &[Test] = &[
@@ -228,14 +228,6 @@ fn endings(sheet: &mut Sheet) {
     }
     let control = "journal and groups stay until then";
     sheet.row("C5", "the supervisor is killed", control, "the jail ends; gc takes all back");
-}
-
-/// The JSON in what a terminal shows, which may have been typed into.
-pub fn answer(run: &Run) -> Run {
-    let text = run.stdout.find('{').map_or("", |at| &run.stdout[at..]);
-    let value = serde_json::Deserializer::from_str(text).into_iter::<Value>().next();
-    let stdout = value.and_then(Result::ok).map_or(String::new(), |value| value.to_string());
-    Run { status: run.status, stdout, stderr: run.stderr.clone() }
 }
 
 fn terminal_input(sheet: &mut Sheet) {

@@ -3,9 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use super::processes::answer;
 use super::{Ground, Sheet, Test, both, said, shell};
-use crate::support::{CALLERS, Caller, Run, in_terminal, jailrun};
+use crate::support::{CALLERS, Caller, Run, answer, in_terminal, jailrun};
 
 pub const TESTS: &[Test] = &[
     ("B1", swapped_mount_points),
