@@ -62,12 +62,13 @@ fn main() -> ExitCode {
 /// Measures every case, printing each as it is done, and then the targets.
 fn measure(options: &Options) -> Result<(), Error> {
     machine::require_root()?;
-    let programs = Programs::find(options)?;
+    let mut programs = Programs::find(options)?;
     interrupt::watch()?;
     report::print(Machine::read()?)?;
     report::print(programs.versions()?)?;
 
     let stage = Stage::build(programs.payload())?;
+    programs.install(&stage)?;
     if options.peers {
         return cases::measure_peers(&programs, &stage, options.runs);
     }

@@ -66,6 +66,13 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Copies a program; returns where to.
+    pub(crate) fn install(&self, program: &Path) -> Result<PathBuf, Error> {
+        let copy = self.directory.join(program.file_name().unwrap_or_default());
+        fs::copy(program, &copy).map_err(Error::file("create", &copy))?;
+        Ok(copy)
+    }
+
     /// The jail's root directory.
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.join("root")
