@@ -311,19 +311,18 @@ pub fn answer(run: &Run) -> Run {
     Run { status: run.status, stdout, stderr: run.stderr.clone() }
 }
 
-/// Waits for a child, within a minute that `patience` makes longer.
+/// Waits for a child, within a minute that `patience` makes longer, and for all
+/// that has its output open.
 pub fn finish(child: Child) -> Run {
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    let (done, timer) = std::sync::mpsc::channel::<()>();
-    let watchdog = std::thread::spawn(move || {
-        if timer.recv_timeout(patience() * Duration::from_secs(60)).is_err() {
-            nix::sys::signal::kill(id, nix::sys::signal::SIGKILL).unwrap();
-        }
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    let minute = patience() * Duration::from_secs(60);
+    let output = ended.recv_timeout(minute).or_else(|_| {
+        nix::sys::signal::kill(id, nix::sys::signal::SIGKILL).unwrap();
+        ended.recv_timeout(minute)
     });
-    let output = child.wait_with_output().unwrap();
-    done.send(()).ok();
-    watchdog.join().unwrap();
-    Run::from_output(output)
+    Run::from_output(output.expect("what was started has left something running").unwrap())
 }
 
 /// Waits until something holds, within ten seconds that `patience` makes longer.
