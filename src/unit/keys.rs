@@ -330,7 +330,7 @@ pub const KEYS: &[Key] = &[
         "pid",
         "\"private\", \"host\", path or \"jail:NAME\"",
         "\"private\"",
-        "Process ids. A path joins the namespace of that file, `jail:NAME` that of the running jail of that name, for which root is needed.",
+        "Process ids. A path joins the namespace of that file, `jail:NAME` that of the running jail of that name, for which root is needed. Without one of its own, what the command leaves running is killed when it ends, unless jailrun was killed before.",
     ),
     key(
         "namespaces",
