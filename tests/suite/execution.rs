@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -373,17 +374,36 @@ fn without_a_pid_namespace_nothing_stays_running() {
 
 #[test]
 fn what_a_command_leaves_before_the_supervisor_has_looked_is_ended() {
+    // The supervisor comes to itself only when the command has long ended.
+    a_supervisor_that_is_late("clone3:delay_exit");
+}
+
+#[test]
+fn a_supervisor_that_is_late_changes_nothing() {
+    // Before it waits, and when it has been woken.
+    a_supervisor_that_is_late("signalfd4:delay_enter");
+    a_supervisor_that_is_late("poll:delay_exit");
+}
+
+/// Launches a jail that leaves two processes, with a pid namespace and without,
+/// by a supervisor that strace(1) holds back at a call.
+fn a_supervisor_that_is_late(call: &str) {
+    static MARKERS: AtomicU8 = AtomicU8::new(32);
     for caller in CALLERS {
-        let bench = among_the_hosts_processes();
-        let (script, marker) = leaving_two(32);
-        // The supervisor comes to itself only when the command has long ended.
-        let slow = ["-qq", "-o", "/dev/null", "-e", "inject=clone3:delay_exit=500000"];
-        let up = [jailrun().to_str().unwrap(), "up", "--quiet", bench.unit.to_str().unwrap()];
-        let words = [&slow[..], &up[..], &["--", "/bin/sh", "-c", &script]].concat();
-        let run = finish(command(caller, Path::new("strace"), &words).spawn().unwrap());
-        assert_eq!(run.status, 5, "{caller:?}: {run:?}");
-        assert_nobody_sleeps(&marker);
-        bench.assert_nothing_left();
+        for pid in ["private", "host"] {
+            let bench = among_the_hosts_processes();
+            let (script, marker) = leaving_two(MARKERS.fetch_add(1, Ordering::Relaxed));
+            let pid = format!("namespaces.pid={pid}");
+            let up = [jailrun().to_str().unwrap(), "up", "--quiet", bench.unit.to_str().unwrap()];
+            let command_line = ["--set", &pid, "--", "/bin/sh", "-c", &script];
+            let slow = format!("inject={call}=300000");
+            let strace = ["-qq", "-o", "/dev/null", "-e", &slow];
+            let words = [&strace[..], &up, &command_line].concat();
+            let run = finish(command(caller, Path::new("strace"), &words).spawn().unwrap());
+            assert_eq!((run.status, &*run.stderr), (5, ""), "{caller:?} {pid} {call}: {run:?}");
+            assert_nobody_sleeps(&marker);
+            bench.assert_nothing_left();
+        }
     }
 }
 
