@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::host::{Host, Kind};
 use crate::names;
 use crate::plan::cgroup::LeftOut;
-use crate::plan::describe::describe;
+use crate::plan::describe::{asked_by, describe};
 use crate::plan::ids::unmappable;
-use crate::plan::step::{IdRange, Namespace, NodeKind, OWN_FILES, Origin, Step};
+use crate::plan::step::{IdRange, Namespace, NodeKind, OWN_FILES, Step};
 use crate::plan::{FoundIds, Plan, Planning};
 use crate::source::Sources;
 use crate::unit::Effective;
@@ -297,7 +297,7 @@ impl DryRun<'_> {
             .iter()
             .map(|planned| {
                 let outlook = outlook(&planned.step, host);
-                (outlook, describe(&planned.step), self.origin(planned.origin))
+                (outlook, describe(&planned.step), asked_by(planned.origin, self.sources))
             })
             .collect()
     }
@@ -327,16 +327,6 @@ impl DryRun<'_> {
             (*key, Cow::from(value), place.clone())
         }));
         list
-    }
-
-    fn origin(&self, origin: Origin) -> String {
-        match origin {
-            Origin::Key(span) => self.sources.place(span),
-            Origin::Default(key) => format!("default of {key}"),
-            Origin::Image(key) => format!("{key} of the image"),
-            Origin::Arguments => "the arguments behind `--`".to_owned(),
-            Origin::Always(reason) => reason.to_owned(),
-        }
     }
 
     /// Whether the launch would work.

@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 
 use crate::names;
 use crate::plan::Plan;
-use crate::plan::describe::{describe, flag_words, limit_word, propagation_word, tree_text};
+use crate::plan::describe::{
+    asked_by, describe, flag_words, limit_word, propagation_word, tree_text,
+};
 use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, Landlock, MapWriter, MountFlags, Namespace, NodeKind,
-    OpenMode, Origin, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
+    OpenMode, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
 };
 use crate::source::Sources;
 
@@ -53,13 +55,7 @@ use Fragment::{Call, Later, Lock, LockDirectory, Loop, Prefix, Run, Setpriv};
 pub fn script(plan: &Plan, sources: &Sources) -> String {
     let mut writer = Writer::new(plan);
     for (index, planned) in plan.steps.iter().enumerate() {
-        let why = match planned.origin {
-            Origin::Key(span) => sources.place(span),
-            Origin::Default(key) => format!("default of {key}"),
-            Origin::Image(key) => format!("{key} of the image"),
-            Origin::Arguments => "the arguments behind `--`".to_owned(),
-            Origin::Always(reason) => reason.to_owned(),
-        };
+        let why = asked_by(planned.origin, sources);
         let text = describe(&planned.step).replace('\n', " ");
         writer.step(&planned.step, &format!("{}. {text}  [{why}]", index + 1));
     }
@@ -72,10 +68,7 @@ pub fn preparation(plan: &Plan, sources: &Sources, again: &[String]) -> String {
     let mut out = String::from("#!/bin/sh\nset -eu\n\n");
     for planned in &plan.steps {
         if let Step::ImportImage { source } = &planned.step {
-            let why = match planned.origin {
-                Origin::Key(span) => sources.place(span),
-                _ => "root".to_owned(),
-            };
+            let why = asked_by(planned.origin, sources);
             out.push_str(&format!("# {}  [{why}]\n", describe(&planned.step)));
             out.push_str(&format!("{}\n\n", import(source)));
         }

@@ -3,9 +3,21 @@
 
 use super::step::{
     ExpectedMount, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
-    Owners, Propagation, Spot, Step, TreeSource,
+    Origin, Owners, Propagation, Spot, Step, TreeSource,
 };
 use crate::names;
+use crate::source::Sources;
+
+/// Who asked for a step, or why it is always there.
+pub fn asked_by(origin: Origin, sources: &Sources) -> String {
+    match origin {
+        Origin::Key(span) => sources.place(span),
+        Origin::Default(key) => format!("default of {key}"),
+        Origin::Image(key) => format!("{key} of the image"),
+        Origin::Arguments => "the arguments behind `--`".to_owned(),
+        Origin::Always(reason) => reason.to_owned(),
+    }
+}
 
 /// A short sentence without a final stop.
 pub fn describe(step: &Step) -> String {

@@ -72,8 +72,10 @@ pub(super) fn watch(
     };
     let status = watch.run(pid).map_err(|failed| {
         // The jail must not outlive a supervisor that cannot watch it.
-        match watch.kill().and_then(|()| watch.end_left()) {
-            Ok(()) | Err(_) => {}
+        for ended in [watch.kill(), watch.end_left()] {
+            match ended {
+                Ok(()) | Err(_) => {}
+            }
         }
         StepFailed { step: plan.enter(), failed }
     })?;

@@ -67,10 +67,13 @@ pub struct Context<'a> {
 impl Context<'_> {
     /// Reports a value of the wrong type.
     pub fn wrong_type(self, node: &Node, expected: &str) {
-        self.findings.push(
-            Diagnostic::error("E0102", format!("`{}` takes {expected}", self.key))
-                .at(node.span, format!("found {}", node.value.type_name())),
-        );
+        self.findings.push(self.mistyped(node, expected));
+    }
+
+    /// A diagnostic for a value of the wrong type.
+    pub fn mistyped(self, node: &Node, expected: &str) -> Diagnostic {
+        Diagnostic::error("E0102", format!("`{}` takes {expected}", self.key))
+            .at(node.span, format!("found {}", node.value.type_name()))
     }
 
     /// A diagnostic for a value that is of the right type and still wrong.

@@ -207,8 +207,7 @@ impl FromNode for Command {
             let words = Vec::<Setting<String>>::from_node(node, cx)?;
             return Some(Self(words.into_iter().map(|word| word.value).collect()));
         };
-        let diagnostic = Diagnostic::error("E0102", format!("`{}` takes an array", cx.key))
-            .at(node.span, "found a string");
+        let diagnostic = cx.mistyped(node, "an array");
         let words: Vec<_> = line.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
         // A variable before the program is a shell's too.
         let is_plain = words.first().is_some_and(|program| !program.contains('='))

@@ -172,13 +172,9 @@ impl FromNode for Bytes {
             Value::String(text) => bytes_from(node, cx, text).map(Bytes),
             Value::Float(number) if number.is_finite() && *number > 0.0 => {
                 cx.findings.push(
-                    crate::diagnostic::Diagnostic::error(
-                        "E0102",
-                        format!("`{}` takes a size", cx.key),
-                    )
-                    .at(node.span, "found a float")
-                    .note(SIZES)
-                    .help(format!("a fraction needs a unit, in quotes: `\"{number}M\"`")),
+                    cx.mistyped(node, "a size")
+                        .note(SIZES)
+                        .help(format!("a fraction needs a unit, in quotes: `\"{number}M\"`")),
                 );
                 None
             }
@@ -243,8 +239,7 @@ fn not_a_number(node: &Node, cx: Context<'_>, expected: &str, range: RangeInclus
         return;
     };
     cx.findings.push(
-        crate::diagnostic::Diagnostic::error("E0102", format!("`{}` takes {expected}", cx.key))
-            .at(node.span, "found a string")
+        cx.mistyped(node, expected)
             .help("write it without quotes")
             .patch(node.span, number.to_string()),
     );
@@ -352,11 +347,7 @@ impl FromNode for String {
                 Value::Boolean(flag) => Some(format!("\"{flag}\"")),
                 _ => None,
             };
-            let diagnostic = crate::diagnostic::Diagnostic::error(
-                "E0102",
-                format!("`{}` takes a string", cx.key),
-            )
-            .at(node.span, format!("found {}", node.value.type_name()));
+            let diagnostic = cx.mistyped(node, "a string");
             cx.findings.push(match quoted {
                 Some(quoted) => diagnostic.help("write it with quotes").patch(node.span, quoted),
                 None => diagnostic,
@@ -414,26 +405,23 @@ impl FromNode for Duration {
             },
             Value::Integer(number) if *number >= 0 => {
                 cx.findings.push(
-                    crate::diagnostic::Diagnostic::error(
-                        "E0102",
-                        format!("`{}` takes a duration", cx.key),
-                    )
-                    .at(node.span, "a number without a unit")
-                    .note(DURATIONS)
-                    .help(if cx.key == "cpu-period" {
-                        "if milliseconds are meant"
-                    } else {
-                        "if seconds are meant"
-                    })
-                    .patch(
-                        node.span,
-                        // No period is as long as a second.
-                        if cx.key == "cpu-period" {
-                            format!("\"{number}ms\"")
+                    cx.mistyped(node, "a duration")
+                        .at(node.span, "a number without a unit")
+                        .note(DURATIONS)
+                        .help(if cx.key == "cpu-period" {
+                            "if milliseconds are meant"
                         } else {
-                            format!("\"{number}s\"")
-                        },
-                    ),
+                            "if seconds are meant"
+                        })
+                        .patch(
+                            node.span,
+                            // No period is as long as a second.
+                            if cx.key == "cpu-period" {
+                                format!("\"{number}ms\"")
+                            } else {
+                                format!("\"{number}s\"")
+                            },
+                        ),
                 );
                 None
             }

@@ -385,6 +385,25 @@ fn a_supervisor_that_is_late_changes_nothing() {
     a_supervisor_that_is_late("poll:delay_exit");
 }
 
+#[test]
+fn a_supervisor_that_cannot_watch_ends_what_the_command_has_started() {
+    // An ordinary user has no group by which all of it is found.
+    let bench = among_the_hosts_processes();
+    let (script, marker) = leaving_two(30);
+    let script = script.replace("exit 5", "exec /probe sleep 60");
+    let up = [jailrun().to_str().unwrap(), "up", "--quiet", bench.unit.to_str().unwrap()];
+    // The first poll is the start of the program, the second the first of the
+    // supervisor, which ends after 20 ms.
+    let fault = "inject=poll:error=ENOMEM:delay_enter=300000:when=3";
+    let strace = ["-qq", "-o", "/dev/null", "-e", fault];
+    let words = [&strace[..], &up, &["--", "/bin/sh", "-c", &script]].concat();
+    let run = finish(command(Caller::User, Path::new("strace"), &words).spawn().unwrap());
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("ENOMEM"), "{run:?}");
+    assert_nobody_sleeps(&marker);
+    bench.assert_nothing_left();
+}
+
 /// Launches a jail that leaves two processes, with a pid namespace and without,
 /// by a supervisor that strace(1) holds back at a call.
 fn a_supervisor_that_is_late(call: &str) {
