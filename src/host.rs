@@ -401,8 +401,8 @@ impl Host for Machine {
 
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
         let malformed = || io::Error::other("a line of mountinfo is malformed");
-        let text =
-            self.ask("what is mounted below", path, std::fs::read("/proc/self/mountinfo"))?;
+        let text = std::fs::File::open("/proc/self/mountinfo").and_then(mountinfo::read);
+        let text = self.ask("what is mounted below", path, text)?;
         let lines = || text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         if !lines().any(|line| mountinfo::may_lie_below(line, path)) {
             return Ok(Vec::new());
@@ -413,7 +413,10 @@ impl Host for Machine {
             .iter()
             .filter(|line| line.target.starts_with(path) && line.target != path)
             .filter(|line| mountinfo::holder(&lines, &line.target) == Some(line))
-            .map(|line| Mounted { target: line.target.clone(), fstype: line.fstype.clone() })
+            .map(|line| Mounted {
+                target: line.target.clone().into_owned(),
+                fstype: line.fstype.clone().into_owned(),
+            })
             .collect();
         found.sort_by(|one, other| one.target.cmp(&other.target));
         Ok(found)

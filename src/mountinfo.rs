@@ -1,5 +1,8 @@
 //! Reading mountinfo, proc_pid_mountinfo(5).
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -7,21 +10,30 @@ use crate::unit::mounts::MountFlags;
 
 /// One line of mountinfo, as far as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct Line<'t> {
     /// Number of the mount.
     pub id: u32,
     /// Number of the mount it lies on.
     pub parent: u32,
     /// Mount point.
-    pub target: PathBuf,
+    pub target: Cow<'t, Path>,
     /// File system type.
-    pub fstype: String,
+    pub fstype: Cow<'t, str>,
     /// Flags of the mount.
     pub flags: MountFlags,
 }
 
+/// Reads all of a mountinfo. The kernel makes the text anew for every part that
+/// is asked for, and does not say how long it will be.
+pub fn read(mut file: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(8 << 10);
+    // Of the trait's own: of a file the standard library asks its length first.
+    Read::by_ref(&mut file).take(u64::MAX).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// Reads a line; `None` when it is malformed.
-pub fn parse_line(line: &[u8]) -> Option<Line> {
+pub fn parse_line(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<u32>().ok();
     let (id, parent) = (number()?, number()?);
@@ -32,8 +44,11 @@ pub fn parse_line(line: &[u8]) -> Option<Line> {
     Some(Line {
         id,
         parent,
-        target: PathBuf::from(std::ffi::OsString::from_vec(unescape(target))),
-        fstype: String::from_utf8_lossy(fstype).into_owned(),
+        target: match target.contains(&b'\\') {
+            true => Cow::Owned(PathBuf::from(std::ffi::OsString::from_vec(unescape(target)))),
+            false => Cow::Borrowed(Path::new(OsStr::from_bytes(target))),
+        },
+        fstype: String::from_utf8_lossy(fstype),
         flags: MountFlags {
             read_only: has(b"ro"),
             nosuid: has(b"nosuid"),
@@ -46,10 +61,11 @@ pub fn parse_line(line: &[u8]) -> Option<Line> {
 
 /// The mount that a path without links leads to. Others on the way to it may
 /// be hidden: below a later mount, or below the same place.
-pub fn holder<'l>(lines: &'l [Line], path: &Path) -> Option<&'l Line> {
-    let is_top =
-        |line: &Line| line.parent == line.id || !lines.iter().any(|other| other.id == line.parent);
-    let next = |from: Option<&Line>| {
+pub fn holder<'l, 't>(lines: &'l [Line<'t>], path: &Path) -> Option<&'l Line<'t>> {
+    let is_top = |line: &Line<'_>| {
+        line.parent == line.id || !lines.iter().any(|other| other.id == line.parent)
+    };
+    let next = |from: Option<&Line<'_>>| {
         lines
             .iter()
             .filter(|line| path.starts_with(&line.target))

@@ -3,11 +3,12 @@
 //! Each function is one call, takes and returns values, and decides nothing.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::NixPath as _;
 use nix::errno::Errno;
 
 use crate::seccomp::Instruction;
@@ -135,6 +136,34 @@ pub fn open_tree_clone(at: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd> {
     owned(unsafe { libc::syscall(libc::SYS_open_tree, at.as_raw_fd(), c"".as_ptr(), flags) })
 }
 
+/// A detached copy of the mount of one file; a link at the end of the path is
+/// not followed.
+pub fn open_tree_clone_at(path: &Path) -> Result<OwnedFd> {
+    let flags = mount::OPEN_TREE_CLONE | (libc::O_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW) as u32;
+    // SAFETY: the path outlives the call.
+    let result = path.with_nix_path(|path| unsafe {
+        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
+    })?;
+    owned(result)
+}
+
+/// move_mount(2) from a descriptor onto what has that name in a directory; a
+/// link of that name is not followed.
+pub fn move_mount_at(from: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    // SAFETY: both paths outlive the call.
+    let result = name.with_nix_path(|name| unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            from.as_raw_fd(),
+            c"".as_ptr(),
+            directory.as_raw_fd(),
+            name.as_ptr(),
+            mount::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    })?;
+    Errno::result(result).map(drop)
+}
+
 /// move_mount(2) from a descriptor onto a descriptor.
 pub fn move_mount(from: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> Result<()> {
     let flags = mount::MOVE_MOUNT_F_EMPTY_PATH | mount::MOVE_MOUNT_T_EMPTY_PATH;
@@ -222,13 +251,12 @@ pub fn open2(path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
 }
 
 fn openat2_raw(at: RawFd, path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
-    let path = c_path(path)?;
     // SAFETY: open_how is plain data for which all zeroes is a valid value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
     how.resolve = resolve;
     // SAFETY: path and structure outlive the call; the size is the structure's.
-    owned(unsafe {
+    let result = path.with_nix_path(|path| unsafe {
         libc::syscall(
             libc::SYS_openat2,
             at,
@@ -236,7 +264,8 @@ fn openat2_raw(at: RawFd, path: &Path, flags: i32, resolve: u64) -> Result<Owned
             &raw const how,
             size_of::<libc::open_how>(),
         )
-    })
+    })?;
+    owned(result)
 }
 
 /// prctl(2) with up to two arguments.
@@ -285,7 +314,7 @@ pub fn effective_capabilities() -> Result<u64> {
 
 /// The type of a file system, as `linux/magic.h` has it; the number's type is
 /// another in each C library.
-#[expect(clippy::unnecessary_cast, reason = "not with every C library")]
+#[allow(clippy::unnecessary_cast, reason = "not with every C library")]
 pub fn filesystem_magic(found: &nix::sys::statfs::Statfs) -> i64 {
     (found.filesystem_type().0 as i64) & 0xffff_ffff
 }

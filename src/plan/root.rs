@@ -349,7 +349,7 @@ impl<H: Host> Planner<'_, H> {
             Origin::Key(span) => Some(span),
             _ => self.unit.root.kind.as_ref().and_then(|kind| kind.span),
         };
-        let Some(behind) = self.view.behind(self.host, target) else {
+        let Some(found) = self.view.look_behind(self.host, target) else {
             return self.make(target, NodeKind::Directory, at, by);
         };
         let name = target.display();
@@ -360,7 +360,7 @@ impl<H: Host> Planner<'_, H> {
                     "replace it by a directory, or leave `{name}` out of `api-filesystems`"
                 ))
         };
-        match self.host.look(&behind) {
+        match found {
             Ok(Kind::Directory) => true,
             Ok(Kind::Link) => {
                 self.find(refuse("a symbolic link"));

@@ -136,16 +136,27 @@ impl View {
     /// The host's path behind a path of the jail without links; `None` where
     /// there is only memory, or no layer holds it.
     pub fn behind(&self, host: &impl Host, path: &Path) -> Option<PathBuf> {
+        self.find(host, path).map(|(behind, _)| behind)
+    }
+
+    /// The same, and what is there where that had to be asked.
+    fn find(&self, host: &impl Host, path: &Path) -> Option<(PathBuf, Option<Kind>)> {
         let (target, layer) = self.layer(path)?;
         let below = path.strip_prefix(target).ok()?;
         match &layer.place {
             Place::Host(base) | Place::Kernel(base) if below.as_os_str().is_empty() => {
-                Some(base.clone())
+                Some((base.clone(), None))
             }
-            Place::Host(base) | Place::Kernel(base) => Some(base.join(below)),
+            Place::Host(base) | Place::Kernel(base) => Some((base.join(below), None)),
             Place::Layers(layers) => in_layers(host, layers, below, self.marks),
             Place::Memory => None,
         }
+    }
+
+    /// What the host has behind a path of the jail without links; `None` as
+    /// for [`View::behind`].
+    pub fn look_behind(&self, host: &impl Host, path: &Path) -> Option<io::Result<Kind>> {
+        self.find(host, path).map(|(behind, kind)| kind.map_or_else(|| host.look(&behind), Ok))
     }
 
     fn look(&self, host: &impl Host, path: &Path) -> io::Result<Kind> {
@@ -155,8 +166,8 @@ impl View {
             Some(Made::Link(_)) => return Ok(Kind::Link),
             None => {}
         }
-        match self.behind(host, path) {
-            Some(behind) => host.look(&behind),
+        match self.look_behind(host, path) {
+            Some(found) => found,
             None if self.layers.contains_key(path.as_os_str()) => Ok(Kind::Directory),
             None => Err(io::ErrorKind::NotFound.into()),
         }
@@ -247,28 +258,35 @@ fn hide_below<T>(map: &mut BTreeMap<OsString, T>, path: &Path) {
     }
 }
 
-/// Where an overlay of these directories finds a path: the first that holds
-/// it, unless one above hides it by a whiteout or an opaque directory.
-fn in_layers(host: &impl Host, layers: &[PathBuf], below: &Path, marks: Marks) -> Option<PathBuf> {
+/// Where an overlay of these directories finds a path, and what: the first that
+/// holds it, unless one above hides it by a whiteout or an opaque directory.
+fn in_layers(
+    host: &impl Host,
+    layers: &[PathBuf],
+    below: &Path,
+    marks: Marks,
+) -> Option<(PathBuf, Option<Kind>)> {
     for layer in layers {
         let mut here = layer.clone();
+        let mut kind = None;
         let mut is_last = false;
         let mut names = below.components().peekable();
         let found = loop {
             let Some(name) = names.next() else { break true };
             here.push(name);
-            match host.look(&here) {
-                Err(_) => break false,
-                Ok(Kind::Character(0, 0)) => return None,
-                Ok(Kind::Directory) => {
+            let Ok(there) = host.look(&here) else { break false };
+            match there {
+                Kind::Character(0, 0) => return None,
+                Kind::Directory => {
                     is_last |= names.peek().is_some() && host.is_opaque(&here, marks);
                 }
-                Ok(_) if names.peek().is_some() => return None,
-                Ok(_) => {}
+                _ if names.peek().is_some() => return None,
+                _ => {}
             }
+            kind = Some(there);
         };
         if found {
-            return Some(here);
+            return Some((here, kind));
         }
         if is_last {
             return None;

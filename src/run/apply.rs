@@ -43,8 +43,8 @@ pub(super) struct Context {
     /// The directory of the jail that was worked in last: most of what is made
     /// has its parent in common with what was made before.
     directory: Option<(PathBuf, OwnedFd)>,
-    /// The host's `/dev/null`, seen to be the device.
-    null: Option<OwnedFd>,
+    /// What hides a file, mounted over the one that was hidden last.
+    cover: Option<OwnedFd>,
     streams: [Option<OwnedFd>; 3],
     /// Where the jail's side reports a failure.
     pub(super) status: Option<OwnedFd>,
@@ -90,7 +90,7 @@ impl Context {
             root: None,
             devpts: None,
             directory: None,
-            null: None,
+            cover: None,
             streams: [None, None, None],
             status: None,
             terminal: None,
@@ -998,22 +998,16 @@ pub(super) fn make_node(directory: BorrowedFd<'_>, name: &OsStr, kind: NodeKind)
 
 /// Binds a device node of the host.
 fn bind_device(cx: &mut Context, source: &Path, target: &Path, number: DeviceNumber) -> Applied {
-    let tree = sys::open_tree_clone(device_node(source, number)?.as_fd(), false)?;
     let flags = crate::plan::devices::NODE_FLAGS;
-    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+    let tree = device_tree(source, number, flags)?;
     let on = cx.open(target)?;
     cx.mount(tree.as_fd(), on.as_fd(), target)
 }
 
-fn host_device(name: &str, (major, minor): (u32, u32)) -> Applied<OwnedFd> {
-    device_node(&Path::new("/dev").join(name), DeviceNumber { block: false, major, minor })
-}
-
-/// A device node of the host, seen to be that device.
-fn device_node(path: &Path, number: DeviceNumber) -> Applied<OwnedFd> {
-    let fd = sys::open2(path, libc::O_PATH | libc::O_NOFOLLOW, libc::RESOLVE_NO_SYMLINKS)?;
-    let file = std::fs::File::from(fd);
-    let metadata = file.metadata()?;
+/// A device node of the host, seen to be that device, to be mounted.
+fn device_tree(path: &Path, number: DeviceNumber, flags: MountFlags) -> Applied<OwnedFd> {
+    let tree = std::fs::File::from(sys::open_tree_clone_at(path)?);
+    let metadata = tree.metadata()?;
     let kind = metadata.file_type();
     let is_kind = if number.block { kind.is_block_device() } else { kind.is_char_device() };
     let is_it = is_kind && metadata.rdev() == libc::makedev(number.major, number.minor);
@@ -1023,26 +1017,28 @@ fn device_node(path: &Path, number: DeviceNumber) -> Applied<OwnedFd> {
             format!("the host's `{}` is not that device", path.display()),
         ));
     }
-    Ok(file.into())
+    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+    Ok(tree.into())
+}
+
+/// One of the devices that every jail has.
+fn common_device(name: &str, flags: MountFlags) -> Applied<OwnedFd> {
+    let known = crate::plan::root::DEVICES.iter().find(|(known, ..)| *known == name);
+    let &(_, major, minor) = known.ok_or(Errno::ENODEV)?;
+    let number = DeviceNumber { block: false, major, minor };
+    device_tree(&Path::new("/dev").join(name), number, flags)
 }
 
 fn bind_devices(cx: &mut Context, names: &[&str]) -> Applied {
     let dev = cx.directory(Path::new("/dev"))?;
     let flags = MountFlags { nosuid: true, noexec: true, ..MountFlags::NONE };
-    let attr = attributes(flags, Propagation::Private);
     for name in names {
-        let known = crate::plan::root::DEVICES.iter().find(|(known, ..)| known == name);
-        let (_, major, minor) = known.ok_or(Errno::ENODEV)?;
-        let tree = sys::open_tree_clone(host_device(name, (*major, *minor))?.as_fd(), false)?;
-        sys::mount_setattr(tree.as_fd(), false, &attr)?;
-        // What is mounted on is the file that this call has made.
-        let on = nix::fcntl::openat(
-            dev,
-            *name,
-            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::from_bits_truncate(0o444),
-        )?;
-        sys::move_mount(tree.as_fd(), on.as_fd())?;
+        let tree = common_device(name, flags)?;
+        // What is mounted on is the file that this call has made, in a file
+        // system that nobody else has seen yet.
+        let mode = Mode::from_bits_truncate(0o444);
+        nix::sys::stat::mknodat(dev, *name, nix::sys::stat::SFlag::S_IFREG, mode, 0)?;
+        sys::move_mount_at(tree.as_fd(), dev, OsStr::new(name))?;
     }
     Ok(())
 }
@@ -1055,19 +1051,18 @@ fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
                 .map(|(key, value)| FsOption { key, value: Some(value.to_owned()) });
             new_filesystem(c"tmpfs", "tmpfs", &options, flags)?
         }
-        NodeKind::File => {
-            let null = match cx.null.take() {
-                Some(null) => null,
-                None => host_device("null", (1, 3))?,
-            };
-            let tree = sys::open_tree_clone(null.as_fd(), false)?;
-            cx.null = Some(null);
-            sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
-            tree
-        }
+        // A copy has the flags of what it is one of.
+        NodeKind::File => match cx.cover.take() {
+            Some(cover) => sys::open_tree_clone(cover.as_fd(), false)?,
+            None => common_device("null", flags)?,
+        },
     };
     let on = cx.open(target)?;
-    cx.mount(over.as_fd(), on.as_fd(), target)
+    cx.mount(over.as_fd(), on.as_fd(), target)?;
+    if kind == NodeKind::File {
+        cx.cover = Some(over);
+    }
+    Ok(())
 }
 
 /// A terminal of the jail's own devpts becomes the command's streams and its

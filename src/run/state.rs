@@ -182,7 +182,7 @@ fn open_directory(path: &Path) -> Applied<OwnedFd> {
 /// Takes the lock of a name, reclaims what a killed launch of it has left, and
 /// writes the plan's undo list.
 pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
-    let mut file = loop {
+    let (mut file, was_used) = loop {
         let file = match open_journal(path, true) {
             // The last jail of another name has just removed the directory.
             Err(Failed { errno: Errno::ENOENT, .. }) => {
@@ -193,25 +193,23 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
             }
             opened => opened?,
         };
-        match try_lock(&file)? {
-            true if is_still(&file, path).or_else(|failed| give_up(&file, path, failed))? => {
-                break file;
-            }
-            true => {}
-            false => {
-                let message = format!("a jail named `{}` is running", plan.name);
-                return Err(Failed::because(Errno::EWOULDBLOCK, message));
-            }
+        if !try_lock(&file)? {
+            let message = format!("a jail named `{}` is running", plan.name);
+            return Err(Failed::because(Errno::EWOULDBLOCK, message));
+        }
+        let still = still(&file, path).or_else(|failed| give_up(&file, path, failed))?;
+        if let Some(length) = still {
+            break (file, length > 0);
         }
     };
-    let mut left = String::new();
-    if let Err(error) = file.read_to_string(&mut left) {
-        return give_up(&file, path, error.into());
-    }
-    if !left.is_empty() {
+    if was_used {
+        let mut left = String::new();
+        if let Err(error) = file.read_to_string(&mut left) {
+            return give_up(&file, path, error.into());
+        }
         reclaim(&left)?;
     }
-    if let Err(failed) = write_journal(&mut file, !left.is_empty(), path, plan) {
+    if let Err(failed) = write_journal(&mut file, was_used, path, plan) {
         // What it listed has been taken back, and nothing has been made yet.
         remove_journal(path)?;
         return Err(failed);
@@ -222,7 +220,7 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
 /// Removes a journal with nothing in it, whose lock is held, before a launch
 /// fails.
 fn give_up<T>(file: &File, path: &Path, failed: Failed) -> Applied<T> {
-    if file.metadata()?.len() == 0 && is_still(file, path)? {
+    if still(file, path)? == Some(0) {
         remove_journal(path)?;
     }
     Err(failed)
@@ -264,7 +262,7 @@ pub(super) fn claim(path: &Path, name: &str) -> Applied<File> {
                 "another jail has taken this range in the meantime",
             ));
         }
-        if !is_still(&file, path)? {
+        if still(&file, path)?.is_none() {
             continue;
         }
         if let Err(error) = file.set_len(0).and_then(|()| file.write_all(name.as_bytes())) {
@@ -299,13 +297,14 @@ fn try_lock(file: &File) -> Applied<bool> {
     }
 }
 
-/// Whether the path still leads to the file: its last owner removes it with
-/// the lock held.
-fn is_still(file: &File, path: &Path) -> Applied<bool> {
+/// Length of the file, if the path still leads to it: its last owner removes it
+/// with the lock held.
+fn still(file: &File, path: &Path) -> Applied<Option<u64>> {
     let ours = file.metadata()?;
     match std::fs::symlink_metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(Some(ours.len())),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
@@ -381,7 +380,7 @@ fn release_claims(directory: &Path) -> Applied {
             Err(Failed { errno: Errno::ENOENT, .. }) => continue,
             opened => opened?,
         };
-        if try_lock(&file)? && is_still(&file, &path)? {
+        if try_lock(&file)? && still(&file, &path)?.is_some() {
             remove_journal(&path)?;
         }
     }

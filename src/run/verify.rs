@@ -1,14 +1,15 @@
 //! Comparing what is mounted with what was planned.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::Read;
 
 use nix::errno::Errno;
 
 use super::apply::Applied;
 use super::error::Failed;
-use crate::mountinfo::{Line, parse_line};
+use crate::mountinfo::{self, Line, parse_line};
 use crate::plan::step::{ExpectedMount, MountFlags};
 
 fn has_all(found: MountFlags, wanted: MountFlags) -> bool {
@@ -24,29 +25,33 @@ fn has_all(found: MountFlags, wanted: MountFlags) -> bool {
 /// but those that came with a source.
 pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
     let differs = |what: String| Failed::because(Errno::EIO, what);
-    let lines =
-        read(file)?.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
+    let text = mountinfo::read(file)?;
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let lines: Option<Vec<Line<'_>>> = lines.map(parse_line).collect();
+    let lines = lines.ok_or_else(|| differs("a line of mountinfo is malformed".to_owned()))?;
     // By bytes: to compare a `Path` means to take it apart each time.
-    let mut by_target: BTreeMap<&OsStr, Vec<&ExpectedMount>> = BTreeMap::new();
-    for mount in expected {
-        by_target.entry(mount.target.as_os_str()).or_default().push(mount);
-    }
+    let mut missing: BTreeMap<(&OsStr, usize), &ExpectedMount> = expected
+        .iter()
+        .enumerate()
+        .map(|(index, mount)| ((mount.target.as_os_str(), index), mount))
+        .collect();
     // The kernel lists what lies below first: of several mounts on one place
     // the planned ones are the last, since they were made last.
-    let mut planned: BTreeMap<u32, &ExpectedMount> = BTreeMap::new();
-    for line in lines.iter().rev() {
-        if let Some(mount) = by_target.get_mut(line.target.as_os_str()).and_then(Vec::pop) {
-            planned.insert(line.id, mount);
-        }
+    let mut planned: Vec<Option<&ExpectedMount>> = vec![None; lines.len()];
+    for (line, planned) in lines.iter().zip(&mut planned).rev() {
+        let target = line.target.as_os_str();
+        let of_target = missing.range((target, 0)..=(target, usize::MAX));
+        let last = of_target.map(|(key, _)| *key).next_back();
+        *planned = last.and_then(|key| missing.remove(&key));
     }
-    if let Some(missing) = by_target.values().flatten().next() {
+    if let Some(missing) = missing.values().next() {
         let name = missing.target.display();
         return Err(differs(format!("`{name}` was planned, and is not mounted")));
     }
-    let parents: BTreeMap<u32, u32> = lines.iter().map(|line| (line.id, line.parent)).collect();
-    for line in &lines {
+    let by_id: OnceCell<BTreeMap<u32, usize>> = OnceCell::new();
+    for (line, mount) in lines.iter().zip(&planned) {
         let name = line.target.display();
-        let wanted = match planned.get(&line.id) {
+        let wanted = match mount {
             Some(mount) => {
                 if let Some(fstype) = mount.fstype
                     && fstype != line.fstype
@@ -59,18 +64,14 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
                 mount.flags
             }
             None => {
-                let mut above = line.parent;
-                let mut steps = lines.len();
-                let holder = loop {
-                    if let Some(mount) = planned.get(&above) {
-                        break Some(mount);
-                    }
-                    match parents.get(&above) {
-                        Some(next) if steps > 0 => above = *next,
-                        _ => break None,
-                    }
-                    steps -= 1;
-                };
+                let by_id = by_id.get_or_init(|| {
+                    lines.iter().enumerate().map(|(index, line)| (line.id, index)).collect()
+                });
+                let parent = |line: &Line<'_>| by_id.get(&line.parent).copied();
+                // No more of them than there are lines: a mount may be its own parent.
+                let holder = std::iter::successors(parent(line), |above| parent(&lines[*above]))
+                    .take(lines.len())
+                    .find_map(|above| planned[above]);
                 match holder.filter(|mount| mount.recursive) {
                     Some(mount) => mount.flags,
                     None => {
@@ -84,23 +85,6 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
         }
     }
     Ok(())
-}
-
-/// Reads mountinfo; `None` when a line is malformed.
-fn read(file: impl Read) -> Applied<Option<Vec<Line>>> {
-    let mut reader = BufReader::new(file);
-    let mut text = Vec::with_capacity(256);
-    let mut lines = Vec::new();
-    loop {
-        text.clear();
-        if reader.read_until(b'\n', &mut text)? == 0 {
-            return Ok(Some(lines));
-        }
-        match parse_line(text.strip_suffix(b"\n").unwrap_or(&text)) {
-            Some(line) => lines.push(line),
-            None => return Ok(None),
-        }
-    }
 }
 
 #[cfg(test)]

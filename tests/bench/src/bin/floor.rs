@@ -1,14 +1,23 @@
 //! The floor of the benchmark: the system calls of a launch, and nothing else.
 //!
-//! `floor [--net] [--binds N SOURCE] ROOT COMMAND` puts COMMAND into namespaces of its own with
-//! ROOT as its root directory, /proc, /dev and /tmp mounted, no capability left to gain, and exits
-//! with its status. It reads no file, checks nothing it does not have to, allocates nothing and
-//! starts without the Rust runtime: what it takes is the kernel's own price, to which a launcher
-//! adds.
+//! `floor [OPTION…] ROOT COMMAND` puts COMMAND into namespaces of its own with ROOT as its root
+//! directory, /proc, /dev and /tmp mounted, no capability left to gain, and exits with its status.
+//! It reads no file, checks nothing it does not have to, allocates nothing and starts without the
+//! Rust runtime: what it takes is the kernel's own price, to which a launcher adds.
 //!
-//! ROOT must hold the directories `proc`, `dev` and `tmp`. With `--binds`, the files `0` to `N-1`
-//! of the directory SOURCE are bound, read-only, over the files of the same names in `binds` of
-//! ROOT. It runs as root, on a static build, on Linux 5.12 or newer.
+//! ROOT must hold the directories `proc`, `dev` and `tmp`. The options add to it:
+//!
+//! - `--net`: a network namespace, with its loopback interface up.
+//! - `--binds N SOURCE`: the files `0` to `N-1` of the directory SOURCE are bound, read-only, over
+//!   the files of the same names in `binds` of ROOT.
+//! - `--memory STAGE`: memory is laid over ROOT, for what the command writes.
+//! - `--layers STAGE`: ROOT is the lower of two layers of a read-only root.
+//! - `--masks`: files and directories of /proc are hidden and protected, and there are no core
+//!   files.
+//! - `--map`: a user namespace with 65,536 ids of its own, to which ROOT belongs.
+//!
+//! STAGE is a directory to mount something on meanwhile. It runs as root, on a static build, on
+//! Linux 5.12 or newer.
 #![cfg_attr(not(test), no_main)]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong};
@@ -17,7 +26,7 @@ use std::{mem, ptr};
 /// The exit status of a failure of this program, as opposed to one of the command.
 const FAILED: c_int = 125;
 
-const USAGE: &CStr = c"usage: floor [--net] [--binds N SOURCE] ROOT COMMAND\n";
+const USAGE: &CStr = c"usage: floor [--net] [--binds N SOURCE] [--memory STAGE | --layers STAGE] [--masks] [--map] ROOT COMMAND\n";
 
 /// The device nodes bound from the host: the path of each there, and below the jail's root.
 const NODES: [(&CStr, &CStr); 6] = [
@@ -38,12 +47,41 @@ const LINKS: [(&CStr, &CStr); 5] = [
     (c"/proc/self/fd/2", c"dev/stderr"),
 ];
 
+/// The files of /proc that are hidden, and its directories that are protected, of those that a
+/// machine has.
+const HIDDEN: [&CStr; 9] = [
+    c"proc/interrupts",
+    c"proc/kallsyms",
+    c"proc/key-users",
+    c"proc/keys",
+    c"proc/kpagecgroup",
+    c"proc/kpagecount",
+    c"proc/kpageflags",
+    c"proc/timer_list",
+    c"proc/vmallocinfo",
+];
+const PROTECTED: [&CStr; 4] = [c"proc/bus", c"proc/fs", c"proc/irq", c"proc/sys"];
+
+/// The ids of `--map`, as the kernel takes them: the first inside, the first outside, how many.
+const MAP: &CStr = c"0 2000000000 65536\n";
+
 /// What the arguments ask for.
 struct Request<'a> {
     net: bool,
     binds: Option<Binds<'a>>,
+    stack: Option<Stack<'a>>,
+    masks: bool,
+    map: bool,
     root: &'a CStr,
     command: &'a CStr,
+}
+
+/// An overlay for a root, and the directory to put it up on.
+enum Stack<'a> {
+    /// With memory to write to.
+    Memory(&'a CStr),
+    /// Of two layers, neither of which is written to.
+    Layers(&'a CStr),
 }
 
 /// The read-only binds: how many, and the directory that holds their sources.
@@ -54,11 +92,16 @@ struct Binds<'a> {
 
 impl<'a> Request<'a> {
     fn parse(mut arguments: impl Iterator<Item = &'a CStr>) -> Option<Self> {
-        let (mut net, mut binds) = (false, None);
+        let (mut net, mut masks, mut map) = (false, false, false);
+        let (mut binds, mut stack) = (None, None);
         let root = loop {
             let argument = arguments.next()?;
             match argument.to_bytes() {
                 b"--net" => net = true,
+                b"--masks" => masks = true,
+                b"--map" => map = true,
+                b"--memory" => stack = Some(Stack::Memory(arguments.next()?)),
+                b"--layers" => stack = Some(Stack::Layers(arguments.next()?)),
                 b"--binds" => {
                     let count = arguments.next()?.to_str().ok()?.parse().ok()?;
                     binds = Some(Binds { count, source: arguments.next()? });
@@ -68,7 +111,7 @@ impl<'a> Request<'a> {
         };
         let command = arguments.next()?;
         match arguments.next() {
-            None => Some(Self { net, binds, root, command }),
+            None => Some(Self { net, binds, stack, masks, map, root, command }),
             Some(_) => None,
         }
     }
@@ -96,31 +139,47 @@ pub unsafe extern "C" fn main(
         unsafe { libc::write(libc::STDERR_FILENO, USAGE.as_ptr().cast(), USAGE.count_bytes()) };
         return FAILED;
     };
-    match enter(request.net) {
+    let channel = if request.map { channel() } else { [-1; 2] };
+    match enter(&request) {
         Side::Jail => {
-            set_up(&request);
+            let tree = if request.map {
+                let tree = receive(channel[1]);
+                become_root();
+                tree
+            } else {
+                -1
+            };
+            set_up(&request, tree);
             exec(request.command, envp)
         }
-        Side::Host { jail } => wait(jail),
+        Side::Host { jail, pid } => {
+            if request.map {
+                send(channel[0], map_root(pid, request.root));
+            }
+            wait(jail)
+        }
     }
 }
 
 /// Which of the two processes goes on, after [`enter`].
 enum Side {
-    Host { jail: c_int },
+    Host { jail: c_int, pid: c_int },
     Jail,
 }
 
 /// Starts the process in the jail's namespaces; the one outside gets its pidfd.
-fn enter(net: bool) -> Side {
+fn enter(request: &Request) -> Side {
     let mut flags = libc::CLONE_NEWNS
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWIPC
         | libc::CLONE_NEWCGROUP
         | libc::CLONE_PIDFD;
-    if net {
+    if request.net {
         flags |= libc::CLONE_NEWNET;
+    }
+    if request.map {
+        flags |= libc::CLONE_NEWUSER;
     }
     let mut jail: c_int = -1;
     // SAFETY: `clone_args` is plain numbers, for which zero means "not used".
@@ -135,7 +194,7 @@ fn enter(net: bool) -> Side {
     };
     match check(c"clone3", pid) {
         0 => Side::Jail,
-        _ => Side::Host { jail },
+        pid => Side::Host { jail, pid: pid as c_int },
     }
 }
 
@@ -152,8 +211,9 @@ fn wait(jail: c_int) -> c_int {
     if info.si_code == libc::CLD_EXITED { status } else { 128 + status }
 }
 
-/// Makes the calls between the birth of the jail's process and its command.
-fn set_up(request: &Request) {
+/// Makes the calls between the birth of the jail's process and its command. With `--map`, `tree` is
+/// the root, which the process outside has opened.
+fn set_up(request: &Request, tree: c_int) {
     prctl(c"PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong);
     // SAFETY: takes no pointer.
     check(c"setsid", unsafe { libc::setsid() }.into());
@@ -162,13 +222,25 @@ fn set_up(request: &Request) {
         loopback_up();
     }
 
-    let tree = open_tree(libc::AT_FDCWD, request.root, libc::AT_RECURSIVE as c_uint);
-    mount_setattr(tree, libc::AT_RECURSIVE, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV);
-    move_mount(tree, libc::AT_FDCWD, request.root);
-    // SAFETY: takes no pointer.
-    check(c"fchdir", unsafe { libc::fchdir(tree) }.into());
+    match &request.stack {
+        Some(stack) => mount_stack(stack, request.root),
+        None => {
+            let tree = match request.map {
+                true => tree,
+                false => open_tree(libc::AT_FDCWD, request.root, libc::AT_RECURSIVE as c_uint),
+            };
+            let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+            mount_setattr(tree, libc::AT_RECURSIVE, set);
+            move_mount(tree, libc::AT_FDCWD, request.root);
+            // SAFETY: takes no pointer.
+            check(c"fchdir", unsafe { libc::fchdir(tree) }.into());
+        }
+    }
 
     mount_api_file_systems();
+    if request.masks {
+        mask();
+    }
     if let Some(binds) = &request.binds {
         bind_all(binds);
     }
@@ -177,6 +249,167 @@ fn set_up(request: &Request) {
     // SAFETY: closes only descriptors that are not used any more.
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, c_uint::MAX, 0) };
     check(c"close_range", result);
+}
+
+/// Two connected sockets.
+fn channel() -> [c_int; 2] {
+    let mut ends = [-1; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel writes two descriptors.
+    let result = unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) };
+    check(c"socketpair", result.into());
+    ends
+}
+
+/// Gives the process of the jail its ids, and opens the root for it as one that belongs to them.
+fn map_root(pid: c_int, root: &CStr) -> c_int {
+    let file = |name: &CStr, flags: c_int| {
+        let mut path = [0u8; 64];
+        // SAFETY: snprintf writes no more than the length it is given, with a zero at the end, and
+        // the format takes an int and a C string.
+        unsafe {
+            libc::snprintf(
+                path.as_mut_ptr().cast(),
+                path.len(),
+                c"/proc/%d/%s".as_ptr(),
+                pid,
+                name.as_ptr(),
+            )
+        };
+        // SAFETY: snprintf has ended the path with a zero.
+        let file = unsafe { libc::open(path.as_ptr().cast(), flags | libc::O_CLOEXEC) };
+        check(c"open", file.into()) as c_int
+    };
+    for name in [c"uid_map", c"gid_map"] {
+        let file = file(name, libc::O_WRONLY);
+        // SAFETY: the length is that of the text.
+        let written = unsafe { libc::write(file, MAP.as_ptr().cast(), MAP.count_bytes()) };
+        check(c"write", written as c_long);
+        // SAFETY: nothing else uses the descriptor.
+        check(c"close", unsafe { libc::close(file) }.into());
+    }
+    let users = file(c"ns/user", libc::O_RDONLY);
+    let tree = open_tree(libc::AT_FDCWD, root, libc::AT_RECURSIVE as c_uint);
+    set_attributes(
+        tree,
+        libc::AT_RECURSIVE,
+        &libc::mount_attr {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            attr_clr: 0,
+            propagation: libc::MS_PRIVATE,
+            userns_fd: users as u64,
+        },
+    );
+    tree
+}
+
+/// The room for one descriptor in a message of a socket.
+#[repr(C, align(8))]
+struct Rights([u8; 24]);
+
+/// Calls `transfer` with a message of one byte and one descriptor.
+fn message(rights: &mut Rights, transfer: impl FnOnce(*mut libc::msghdr) -> isize) -> c_long {
+    let mut byte = [0u8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    // SAFETY: `msghdr` is plain data; zeros are no address, no parts and no flags.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut rights.0).cast();
+    message.msg_controllen = rights.0.len() as _;
+    transfer(&raw mut message) as c_long
+}
+
+/// Sends a descriptor.
+fn send(socket: c_int, descriptor: c_int) {
+    let mut rights = Rights([0; 24]);
+    // SAFETY: the room holds the header of a part and one descriptor, and is aligned for both.
+    unsafe {
+        let header = (&raw mut rights.0).cast::<libc::cmsghdr>();
+        (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        libc::CMSG_DATA(header).cast::<c_int>().write_unaligned(descriptor);
+    }
+    // SAFETY: all that the message points to outlives the call.
+    let sent = message(&mut rights, |message| unsafe { libc::sendmsg(socket, message, 0) });
+    check(c"sendmsg", sent);
+}
+
+/// Receives a descriptor.
+fn receive(socket: c_int) -> c_int {
+    let mut rights = Rights([0; 24]);
+    // SAFETY: all that the message points to outlives the call.
+    let received = message(&mut rights, |message| unsafe {
+        libc::recvmsg(socket, message, libc::MSG_CMSG_CLOEXEC)
+    });
+    check(c"recvmsg", received);
+    // SAFETY: the kernel has written the header of a part and one descriptor.
+    unsafe { libc::CMSG_DATA((&raw const rights.0).cast()).cast::<c_int>().read_unaligned() }
+}
+
+/// Becomes root of the user namespace.
+fn become_root() {
+    // By their numbers: the C library would look for threads first.
+    // SAFETY: none of them takes a pointer that is not null.
+    unsafe {
+        check(c"setgroups", libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()));
+        check(c"setresgid", libc::syscall(libc::SYS_setresgid, 0, 0, 0));
+        check(c"setresuid", libc::syscall(libc::SYS_setresuid, 0, 0, 0));
+    }
+}
+
+/// Mounts an overlay over the root, and makes it the current directory.
+fn mount_stack(stack: &Stack, root: &CStr) {
+    let (stage, directories, format) = match stack {
+        Stack::Memory(stage) => {
+            (*stage, [c"upper", c"work"], c"lowerdir=%s,upperdir=upper,workdir=work")
+        }
+        Stack::Layers(stage) => (*stage, [c"points", c"unused"], c"lowerdir=points:%s"),
+    };
+    mount(Some(c"tmpfs"), stage, Some(c"tmpfs"), 0, Some(c"mode=700"));
+    // SAFETY: the path is a C string.
+    check(c"chdir", unsafe { libc::chdir(stage.as_ptr()) }.into());
+    for directory in directories.into_iter().chain([c"root"]) {
+        // SAFETY: the path is a C string.
+        check(c"mkdir", unsafe { libc::mkdir(directory.as_ptr(), 0o755) }.into());
+    }
+    let mut options = [0u8; 4096];
+    // SAFETY: snprintf writes no more than the length it is given, with a zero at the end, and the
+    // format takes a C string.
+    unsafe {
+        libc::snprintf(options.as_mut_ptr().cast(), options.len(), format.as_ptr(), root.as_ptr())
+    };
+    // SAFETY: snprintf has ended the options with a zero.
+    let options = unsafe { CStr::from_ptr(options.as_ptr().cast()) };
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    mount(Some(c"overlay"), c"root", Some(c"overlay"), flags, Some(options));
+    // SAFETY: the path is a C string.
+    check(c"chdir", unsafe { libc::chdir(c"root".as_ptr()) }.into());
+}
+
+/// Hides and protects what `--masks` names, and lowers the limit of core files.
+fn mask() {
+    use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+
+    let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    mount(Some(c"tmpfs"), c"proc/acpi", Some(c"tmpfs"), flags, Some(c"mode=555"));
+    let cover = |source: &CStr, target: &CStr, set: u64| {
+        let tree = open_tree(libc::AT_FDCWD, source, 0);
+        mount_setattr(tree, 0, set);
+        move_mount(tree, libc::AT_FDCWD, target);
+        // SAFETY: nothing else uses the descriptor.
+        check(c"close", unsafe { libc::close(tree) }.into());
+    };
+    for target in HIDDEN {
+        cover(c"/dev/null", target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+    }
+    for target in PROTECTED {
+        cover(target, target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV);
+    }
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit outlives the call.
+    check(c"setrlimit", unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) }.into());
 }
 
 /// Mounts /proc, /dev and /tmp below the current directory.
@@ -315,6 +548,11 @@ fn open_tree(directory: c_int, path: &CStr, flags: c_uint) -> c_int {
 /// `mount_setattr(2)` on the mount of a descriptor.
 fn mount_setattr(tree: c_int, flags: c_int, set: u64) {
     let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    set_attributes(tree, flags, &attributes);
+}
+
+/// `mount_setattr(2)` with all that it takes.
+fn set_attributes(tree: c_int, flags: c_int, attributes: &libc::mount_attr) {
     // SAFETY: the path is a C string, and the size is that of the attributes.
     let result = unsafe {
         libc::syscall(
@@ -322,7 +560,7 @@ fn mount_setattr(tree: c_int, flags: c_int, set: u64) {
             tree,
             c"".as_ptr(),
             libc::AT_EMPTY_PATH | flags,
-            &raw const attributes,
+            ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };
