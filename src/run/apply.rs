@@ -40,9 +40,11 @@ pub(super) struct Context {
     root: Option<OwnedFd>,
     /// The instance of devpts at `/dev/pts`.
     devpts: Option<OwnedFd>,
-    /// The directory of the jail that was worked in last: most of what is made
-    /// has its parent in common with what was made before.
-    directory: Option<(PathBuf, OwnedFd)>,
+    /// The directory of the jail that was worked in last, and those above it:
+    /// most of what is made has its parent in common with what was made before.
+    directories: Vec<(PathBuf, OwnedFd)>,
+    /// The step that has made a node where there was none.
+    fresh: Option<usize>,
     /// What hides a file, mounted over the one that was hidden last.
     cover: Option<OwnedFd>,
     streams: [Option<OwnedFd>; 3],
@@ -89,7 +91,8 @@ impl Context {
             proc: None,
             root: None,
             devpts: None,
-            directory: None,
+            directories: Vec::new(),
+            fresh: None,
             cover: None,
             streams: [None, None, None],
             status: None,
@@ -184,11 +187,37 @@ impl Context {
 
     /// A directory of the jail, made where it is missing.
     fn directory(&mut self, path: &Path) -> Applied<BorrowedFd<'_>> {
-        if self.directory.as_ref().is_none_or(|(known, _)| known != path) {
-            let directory = make_directory(self.root()?, path)?;
-            self.directory = Some((path.to_owned(), directory));
+        while self.directories.last().is_some_and(|(known, _)| !path.starts_with(known)) {
+            self.directories.pop();
         }
-        self.directory.as_ref().map(|(_, fd)| fd.as_fd()).ok_or_else(|| Errno::EBADF.into())
+        let (above, from) = match self.directories.last() {
+            Some((known, fd)) => (&**known, fd.as_fd()),
+            None => (Path::new("/"), self.root()?),
+        };
+        let below = path.strip_prefix(above).map_err(|_| Errno::EINVAL)?;
+        if !below.as_os_str().is_empty() {
+            let flags = libc::O_PATH | libc::O_DIRECTORY;
+            match open_below(from, below, flags) {
+                Err(Failed { errno: Errno::ENOENT, .. }) => {
+                    let mut path = above.to_owned();
+                    for name in below {
+                        let from = match self.directories.last() {
+                            Some((_, fd)) => fd.as_fd(),
+                            None => self.root()?,
+                        };
+                        make_node(from, name, NodeKind::Directory)?;
+                        let made = open_below(from, Path::new(name), flags)?;
+                        path.push(name);
+                        self.directories.push((path.clone(), made));
+                    }
+                }
+                opened => self.directories.push((path.to_owned(), opened?)),
+            }
+        }
+        match self.directories.last() {
+            Some((_, fd)) => Ok(fd.as_fd()),
+            None => self.root(),
+        }
     }
 
     /// The directory that a new node of the jail goes into, and its name there.
@@ -208,8 +237,8 @@ impl Context {
     /// What has been opened below a path is not what is there once something
     /// is mounted on it.
     fn forget_below(&mut self, target: &Path) {
-        if self.directory.as_ref().is_some_and(|(known, _)| known.starts_with(target)) {
-            self.directory = None;
+        while self.directories.last().is_some_and(|(known, _)| known.starts_with(target)) {
+            self.directories.pop();
         }
     }
 }
@@ -407,7 +436,9 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::MakeNode { path, kind } => {
             let (directory, name) = cx.place(path)?;
-            make_node(directory, name, *kind)?;
+            if make_node(directory, name, *kind)? {
+                cx.fresh = Some(index);
+            }
         }
         Step::MakeLink { path, to } => {
             let (directory, name) = cx.place(path)?;
@@ -428,8 +459,19 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::Bind { source, tree, target, recursive, flags, propagation } => {
             let tree = cx.host_tree(source, *tree, *recursive)?;
             sys::mount_setattr(tree.as_fd(), *recursive, &attributes(*flags, *propagation))?;
-            let on = cx.open(target)?;
-            cx.mount(tree.as_fd(), on.as_fd(), target)?;
+            let before = index.checked_sub(1).filter(|before| cx.fresh == Some(*before));
+            match before.map(|before| &plan.steps[before].step) {
+                // On what has been made a moment ago, in the directory that is open still.
+                Some(Step::MakeNode { path, .. }) if path == target => {
+                    let (directory, name) = cx.place(target)?;
+                    sys::move_mount_at(tree.as_fd(), directory, name)?;
+                    cx.forget_below(target);
+                }
+                _ => {
+                    let on = cx.open(target)?;
+                    cx.mount(tree.as_fd(), on.as_fd(), target)?;
+                }
+            }
         }
         Step::BindDevices { names } => bind_devices(cx, names)?,
         Step::BindDevice { source, target, number } => bind_device(cx, source, target, *number)?,
