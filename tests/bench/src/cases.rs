@@ -141,32 +141,34 @@ fn beyond(
     variants: &[Variant],
     rounds: Rounds,
 ) -> Result<Vec<Target>, Error> {
+    // For each of them jailrun, and before it the floor, where that makes its calls.
     let mut contenders = Vec::new();
     for variant in variants {
         let all = programs.contenders(&variant.jail, stage)?;
-        // The floor is the same for all of them.
-        let wanted = |launcher| match launcher {
-            Launcher::Floor => contenders.is_empty(),
+        contenders.extend(all.into_iter().filter(|one| match one.launcher {
+            Launcher::Floor => variant.jail.has_floor(),
             launcher => launcher == Launcher::Jailrun,
-        };
-        let (floor, rest): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .filter(|one| wanted(one.launcher))
-            .partition(|one| one.launcher == Launcher::Floor);
-        contenders.extend(floor);
-        contenders.extend(rest);
+        }));
     }
-    if contenders.len() < 2 {
+    if contenders.iter().all(|one| one.launcher == Launcher::Floor) {
         return Ok(Vec::new());
     }
     let figures = timing::in_turns(contenders, rounds)?;
-    let (floor, first) = (micros(figures[0].median), micros(figures[1].median));
-    let rows: Vec<_> = variants
+    let mut medians = figures.iter().map(|row| micros(row.median));
+    let measured: Vec<_> = variants
         .iter()
-        .zip(&figures[1..])
-        .map(|(variant, row)| Row {
+        .filter_map(|variant| {
+            let floor = if variant.jail.has_floor() { Some(medians.next()?) } else { None };
+            Some((variant, floor, medians.next()?))
+        })
+        .collect();
+    let [(_, Some(floor), first), ..] = measured[..] else { return Ok(Vec::new()) };
+    let rows: Vec<_> = measured
+        .iter()
+        .map(|(variant, own, median)| Row {
             name: variant.jail.name,
-            more: micros(row.median) - first,
+            more: median - first,
+            kernel: own.map(|own| own - floor),
             at_most: variant.at_most.map(|most| most / REFERENCE_FLOOR),
         })
         .collect();

@@ -128,9 +128,23 @@ pub(crate) struct Jail {
 }
 
 impl Jail {
+    /// Whether `floor` makes the calls of this jail, too: it finds no libraries, and has no filter.
+    pub(crate) fn has_floor(&self) -> bool {
+        !matches!(self.root, Root::Closure) && !matches!(self.confinement, Confinement::Filter)
+    }
+
     /// The arguments `floor` takes.
     pub(crate) fn for_floor(&self, stage: &Stage) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = Vec::new();
+        let mut arguments: Vec<OsString> = match self.root {
+            Root::Directory | Root::Closure => Vec::new(),
+            Root::Ephemeral => vec!["--memory".into(), stage.mount_point().into()],
+            Root::Archive => vec!["--layers".into(), stage.mount_point().into()],
+        };
+        match self.confinement {
+            Confinement::None | Confinement::Filter => {}
+            Confinement::Default => arguments.push("--masks".into()),
+            Confinement::IdMap => arguments.push("--map".into()),
+        }
         if let Network::Own = self.network {
             arguments.push("--net".into());
         }

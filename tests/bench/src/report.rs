@@ -72,6 +72,8 @@ pub(crate) struct Row {
     pub(crate) name: &'static str,
     /// Microseconds beyond the first.
     pub(crate) more: f64,
+    /// The same for the floor, where it makes these calls.
+    pub(crate) kernel: Option<f64>,
     /// The most it may be, by the floor.
     pub(crate) at_most: Option<f64>,
 }
@@ -82,16 +84,20 @@ impl fmt::Display for Beyond<'_> {
         writeln!(f, "\nµs of a launch beyond the first, {title} ({runs} runs, floor {floor:.0})")?;
         writeln!(
             f,
-            "  {:<12}{:>10}{:>12}{:>10}{:>10}",
-            "jail", "µs more", "/ the first", "/ floor", "at most"
+            "  {:<12}{:>10}{:>12}{:>10}{:>12}{:>10}",
+            "jail", "µs more", "/ the first", "/ floor", "the kernel", "at most"
         )?;
-        for Row { name, more, at_most } in *rows {
+        for Row { name, more, kernel, at_most } in *rows {
             write!(
                 f,
                 "  {name:<12}{more:>10.0}{:>12.2}{:>10.2}",
                 1.0 + more / first,
                 more / floor
             )?;
+            match kernel {
+                Some(kernel) => write!(f, "{:>12.2}", kernel / floor)?,
+                None => write!(f, "{:>12}", "-")?,
+            }
             match at_most {
                 Some(at_most) => writeln!(f, "{at_most:>10.2}")?,
                 None => writeln!(f, "{:>10}", "-")?,

@@ -42,7 +42,8 @@ impl Stage {
         let stage = Self { directory, payload: payload.to_owned() };
 
         let root = stage.root();
-        for path in DIRECTORIES.map(|name| root.join(name)).into_iter().chain([stage.sources()]) {
+        let beside = [stage.sources(), stage.mount_point()];
+        for path in DIRECTORIES.map(|name| root.join(name)).into_iter().chain(beside) {
             fs::create_dir_all(&path).map_err(Error::file("create", &path))?;
         }
         for (program, path) in
@@ -81,6 +82,11 @@ impl Stage {
     /// The payload on the host, outside what the jail has memory over.
     pub(crate) fn payload(&self) -> PathBuf {
         self.payload.clone()
+    }
+
+    /// A directory to mount something on.
+    pub(crate) fn mount_point(&self) -> PathBuf {
+        self.directory.join("stage")
     }
 
     /// The root as an archive.

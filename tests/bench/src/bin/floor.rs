@@ -225,13 +225,17 @@ fn set_up(request: &Request, tree: c_int) {
     match &request.stack {
         Some(stack) => mount_stack(stack, request.root),
         None => {
-            let tree = match request.map {
-                true => tree,
-                false => open_tree(libc::AT_FDCWD, request.root, libc::AT_RECURSIVE as c_uint),
+            // Another user than the host's root may not get to ROOT.
+            let (tree, on) = match request.map {
+                true => (tree, c"/tmp"),
+                false => {
+                    let recursive = libc::AT_RECURSIVE as c_uint;
+                    (open_tree(libc::AT_FDCWD, request.root, recursive), request.root)
+                }
             };
             let set = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
             mount_setattr(tree, libc::AT_RECURSIVE, set);
-            move_mount(tree, libc::AT_FDCWD, request.root);
+            move_mount(tree, libc::AT_FDCWD, on);
             // SAFETY: takes no pointer.
             check(c"fchdir", unsafe { libc::fchdir(tree) }.into());
         }
