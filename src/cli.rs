@@ -495,21 +495,26 @@ impl Up {
         match run::launch(plan) {
             Ok(ended) => self.ended(plan, &ended, &loaded.sources),
             Err(failure) => {
-                let is_exec = plan
-                    .steps
-                    .get(failure.step)
-                    .is_some_and(|planned| matches!(planned.step, Step::Exec { .. }));
+                let step = plan.steps.get(failure.step).map(|planned| &planned.step);
+                let is_exec = matches!(step, Some(Step::Exec { .. }));
                 // What planning finds is why; what the error number could mean
                 // is a guess.
-                let found = if is_exec { about_command(loaded) } else { Vec::new() };
+                let found = match step {
+                    Some(Step::Exec { .. }) => {
+                        findings(loaded, &["E0304", "E0305", "E0306", "E0317"])
+                    }
+                    Some(Step::ChangeDirectory { .. }) => findings(loaded, &["E0321"]),
+                    Some(Step::SetSysctl { .. }) => findings(loaded, &["E0310"]),
+                    _ => Vec::new(),
+                };
                 complain(&match found.is_empty() {
                     true => failure_text(plan, &failure, &loaded.sources),
                     false => what_failed(plan, &failure, &loaded.sources),
                 });
+                if !found.is_empty() {
+                    report(&found, &loaded.sources, &self.unit.display().to_string());
+                }
                 if is_exec {
-                    if !found.is_empty() {
-                        report(&found, &loaded.sources, &self.unit.display().to_string());
-                    }
                     return if failure.failed.errno == Errno::ENOENT { 127 } else { 126 };
                 }
                 FAILURE
@@ -573,13 +578,12 @@ fn human_size(bytes: u64) -> String {
     }
 }
 
-/// After execve has failed: what planning can say about the command. Before, a
-/// launch does without.
-fn about_command(loaded: &Loaded) -> Vec<Diagnostic> {
+/// After a step has failed that planning can say something about: findings of
+/// these codes. Before, a launch does without.
+fn findings(loaded: &Loaded, codes: &[&str]) -> Vec<Diagnostic> {
     let Some(unit) = &loaded.unit else { return Vec::new() };
     let planning = plan::plan(unit, &Machine::default(), Care::Everything);
-    let is_about =
-        |diagnostic: &Diagnostic| matches!(diagnostic.code, "E0304" | "E0305" | "E0306" | "E0317");
+    let is_about = |diagnostic: &Diagnostic| codes.contains(&diagnostic.code);
     planning.diagnostics.into_iter().filter(is_about).collect()
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::closure::{self, Closure, Extra, Problem, Request, Wanted, What, inspect};
 
@@ -214,7 +214,7 @@ pub fn unit_for(asked: &Asked<'_>) -> Result<String, Vec<Problem>> {
     let mut command = asked.command.to_vec();
     let Some(program) = command.first_mut() else { return Ok(render(&draft, asked, &[])) };
     if program.contains('/') {
-        *program = asked.directory.join(&*program).display().to_string();
+        *program = from(asked.directory, program).display().to_string();
     } else if let Some(path) = inspect::program_path(asked.root, program, closure::PATH) {
         *program = path.display().to_string();
     }
@@ -236,6 +236,26 @@ pub fn unit_for(asked: &Asked<'_>) -> Result<String, Vec<Problem>> {
     Ok(render(&draft, asked, &command))
 }
 
+/// Where a path leads from a directory without links. What follows a name stays
+/// as it is: `..` after a link is not where it seems to be.
+fn from(directory: &Path, path: &str) -> PathBuf {
+    let mut full = directory.to_owned();
+    let mut at_start = true;
+    for part in Path::new(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if at_start => {
+                full.pop();
+            }
+            part => {
+                at_start = false;
+                full.push(part);
+            }
+        }
+    }
+    full
+}
+
 /// Takes the files that the command names.
 fn arguments(draft: &mut Draft, asked: &Asked<'_>) {
     for argument in asked.command.iter().skip(1) {
@@ -244,7 +264,7 @@ fn arguments(draft: &mut Draft, asked: &Asked<'_>) {
             Some(_) => argument.split_once('=').map_or("", |(_, value)| value),
             None => argument,
         };
-        let path = asked.directory.join(value);
+        let path = from(asked.directory, value);
         if value.is_empty() || path.parent().is_none() {
             continue;
         }
@@ -523,6 +543,19 @@ mod tests {
         assert!(command[0].ends_with("/sh"), "{command:?}");
         assert_eq!(command[1..], words[1..]);
         assert_eq!(strings(&text, "root", "binaries"), [command[0].clone()]);
+    }
+
+    #[test]
+    fn paths_from_a_directory_are_told_without_detours() {
+        for (path, full) in [
+            ("./x", "/a/b/x"),
+            ("../x", "/a/x"),
+            ("./../../../x/./y", "/x/y"),
+            ("x/../y", "/a/b/x/../y"),
+            ("/c/../x", "/c/../x"),
+        ] {
+            assert_eq!(from(Path::new("/a/b"), path), Path::new(full), "{path}");
+        }
     }
 
     #[test]

@@ -128,10 +128,12 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     let steps = planner.steps();
     if care == Care::Everything {
         planner.check_kernel();
+        planner.check_sysctls();
         planner.check_mapped(&steps);
         planner.check_layers(&steps);
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
             planner.check_landlock();
+            planner.check_cwd();
             planner.check_command();
         }
     }

@@ -1,6 +1,7 @@
 //! The jail's first process, and the command: namespaces, user, streams,
 //! attributes, privileges, environment.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::jails::jail_of;
@@ -697,6 +698,35 @@ impl<H: Host> Planner<'_, H> {
             set(name, value.value.clone());
         }
         environment
+    }
+
+    /// Looks for the directory that the command starts in.
+    pub(super) fn check_cwd(&mut self) {
+        let cwd = &self.unit.process.cwd;
+        let path = &cwd.value.0;
+        let shown = path.display();
+        let (message, label, near) = match self.view.walk(self.host, path) {
+            Ok(Walk::Found(_, Kind::Directory)) => return,
+            Ok(Walk::Found(..)) => (format!("`{shown}` is not a directory"), "a file", None),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                (format!("`{shown}` leads through a file"), "no such directory", None)
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            Ok(Walk::Missing(_)) | Err(_) => (
+                format!("`{shown}` does not exist in the jail"),
+                "no such directory",
+                self.similar(path),
+            ),
+        };
+        let (at, label) = match cwd.span {
+            Some(_) => (cwd.span, label),
+            None => (self.unit.root.kind.as_ref().and_then(|kind| kind.span), "its `WorkingDir`"),
+        };
+        let found = Diagnostic::error("E0321", message).at_maybe(at, label);
+        self.find(match near {
+            Some(near) => found.help(format!("the jail has `{near}`")),
+            None => found,
+        });
     }
 
     /// Looks for the command in the jail's tree, without running anything.

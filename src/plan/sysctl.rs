@@ -1,10 +1,14 @@
 //! The session keyring, and parameters of the kernel that belong to a
 //! namespace of the jail.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use super::step::Step;
 use super::{Origin, Planner, unspan};
 use crate::diagnostic::Diagnostic;
 use crate::host::Host;
+use crate::unit::decode::nearest;
 use crate::unit::namespaces::Mode;
 use crate::unit::process::{Keyring, Network};
 use crate::unit::sysctl::Owner;
@@ -80,6 +84,33 @@ impl<H: Host> Planner<'_, H> {
             }
             let step = Step::SetSysctl { path: sysctl.path.clone(), value: sysctl.value.clone() };
             self.push(step, Origin::Key(sysctl.span));
+        }
+    }
+
+    /// Parameters that this kernel does not have: a namespace of the jail's own
+    /// shows none that the host does not show.
+    pub(super) fn check_sysctls(&mut self) {
+        let unit = self.unit;
+        let all = Path::new("/proc/sys");
+        if unit.security.sysctl.is_empty() || self.host.look(all).is_err() {
+            return;
+        }
+        for sysctl in unit.security.sysctl.iter().filter(|sysctl| sysctl.owner().is_some()) {
+            let path = all.join(&sysctl.path);
+            if !matches!(self.host.look(&path), Err(error) if error.kind() == ErrorKind::NotFound) {
+                continue;
+            }
+            let name = sysctl.name();
+            let found = Diagnostic::error("E0310", format!("this kernel has no `{name}`"))
+                .at(sysctl.span, format!("`{}` does not exist", path.display()));
+            let (directory, own) = sysctl.path.rsplit_once('/').unwrap_or(("", &sysctl.path));
+            let known = self.host.list(&all.join(directory)).unwrap_or_default();
+            let near = nearest(own, known.iter().map(String::as_str))
+                .and_then(|near| Some(format!("{}{near}", name.strip_suffix(own)?)));
+            self.find(match near {
+                Some(near) => found.help(format!("it has `{near}`")),
+                None => found,
+            });
         }
     }
 }

@@ -142,6 +142,7 @@ macro_rules! golden {
 golden! {
     archives_and_disk_images_that_cannot_be_used: "packed", Root, 1;
     sysctls_that_would_be_set_for_others: "sysctls", Root, 1;
+    a_sysctl_that_the_kernel_does_not_have_is_told_the_nearest: "sysctls-missing", Root, 1;
     jails_that_cannot_be_joined_are_told: "jails", Root, 1;
     what_the_command_cannot_reach_is_refused: "landlock", Root, 1;
     a_script_whose_interpreter_is_out_of_reach_is_refused: "landlock-libraries", Root, 1;
@@ -171,6 +172,8 @@ golden! {
     a_command_that_is_nowhere_is_told_where_it_was_searched: "command-search", Root, 1;
     a_command_that_is_not_executable_is_told_apart: "command-plain", Root, 1;
     a_command_that_is_a_directory_is_told_apart: "command-directory", Root, 1;
+    a_directory_to_start_in_that_is_missing_is_told_the_nearest: "directory-missing", Root, 1;
+    a_file_is_no_directory_to_start_in: "directory-file", Root, 1;
     a_script_without_its_interpreter_is_told_apart: "command-interpreter", Root, 1;
     a_command_of_proc_is_refused: "command-proc", Root, 1;
     shared_namespaces_are_not_changed: "shared", Root, 1;
@@ -197,7 +200,6 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("E0001", "unreadable_inputs_are_named_and_refused_quickly"),
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
-    ("E0310", "plan::tests: the kernel at hand has every feature"),
     ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
     ("E0315", "idmap: this machine has the helpers"),
     ("W0015", "idmap: another jail has to run"),

@@ -199,6 +199,23 @@ fn a_missing_interpreter_is_named() {
 }
 
 #[test]
+fn a_missing_directory_to_start_in_is_told_by_every_verb() {
+    for caller in CALLERS {
+        let bench = Bench::new("[process]\ncommand = [\"/probe\", \"true\"]\ncwd = \"/absent\"");
+        let unit = bench.unit.to_str().unwrap();
+        for (words, status) in
+            [(&["up", unit][..], 125), (&["up", unit, "--dry-run"], 1), (&["check", unit], 1)]
+        {
+            let run = run(caller, words);
+            assert_eq!(run.status, status, "{words:?} {run:?}");
+            let found = "error[E0321]: `/absent` does not exist in the jail";
+            assert!(run.stderr.contains(found), "{words:?} {run:?}");
+        }
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
 fn streams_are_only_the_commands() {
     let bench = Bench::new("");
     for caller in CALLERS {
