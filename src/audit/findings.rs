@@ -508,12 +508,11 @@ impl Findings<'_> {
 
     fn home(&mut self, host: &impl Host) {
         let Some((at, origin)) = reads_home(self.facts, host) else { return };
-        let (key, value) = ("mounts.mask", "true");
         self.list.push(Finding {
             weight: &weights::HOME,
             what: format!("reads your home, at {}", at.display()),
-            key,
-            close: format!("{key} = {value}, target = \"{}\"", at.display()),
+            key: "mounts.mask",
+            close: format!("mounts = [{{ target = \"{}\", mask = true }}]", at.display()),
             origin: Some(origin),
         });
     }
