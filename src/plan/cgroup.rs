@@ -463,22 +463,40 @@ impl<H: Host> Planner<'_, H> {
             self.left_out.push(LeftOut { key, reason: text });
             return;
         };
-        let diagnostic = match self.unit.limits.on_missing.value {
-            OnMissing::Error => {
-                Diagnostic::error("E0308", format!("`{short}` cannot be set on this host"))
-            }
-            OnMissing::Warn => Diagnostic::warning("W0004", format!("`{short}` is left out")),
-            OnMissing::Skip => {
-                self.left_out.push(LeftOut { key, reason: text });
-                return;
-            }
-        };
-        let diagnostic = diagnostic.at(span, text);
-        let asks_to_warn = self.unit.limits.on_missing.value == OnMissing::Error;
-        self.findings.push(match reason.help(asks_to_warn) {
-            Some(help) => diagnostic.help(help),
-            None => diagnostic,
-        });
+        if self.unit.limits.on_missing.value == OnMissing::Skip {
+            self.left_out.push(LeftOut { key, reason: text });
+            return;
+        }
+        match self.missing_limits.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, keys)) => keys.push((short, span)),
+            None => self.missing_limits.push((reason, vec![(short, span)])),
+        }
+    }
+
+    /// Tells which limits cannot be set, those with one reason together.
+    pub(super) fn say_missing(&mut self) {
+        for (reason, mut keys) in std::mem::take(&mut self.missing_limits) {
+            keys.sort_by_key(|(_, span)| *span);
+            let names: Vec<_> = keys.iter().map(|(key, _)| format!("`{key}`")).collect();
+            let names = names.join(", ");
+            let asks_to_warn = self.unit.limits.on_missing.value == OnMissing::Error;
+            let diagnostic = match (asks_to_warn, &keys[..]) {
+                (true, _) => {
+                    Diagnostic::error("E0308", format!("{names} cannot be set on this host"))
+                }
+                (false, [_]) => Diagnostic::warning("W0004", format!("{names} is left out")),
+                (false, _) => Diagnostic::warning("W0004", format!("{names} are left out")),
+            };
+            let diagnostic = keys[1..]
+                .iter()
+                .fold(diagnostic.at(keys[0].1, reason.text()), |diagnostic, (_, span)| {
+                    diagnostic.context(Some(*span), "neither this")
+                });
+            self.findings.push(match reason.help(asks_to_warn, keys.len()) {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            });
+        }
     }
 
     fn wants(&mut self, limits: &Limits) -> Vec<Want> {
@@ -842,7 +860,7 @@ struct V2Parent {
 const SWAP_ALONE: &str = "cgroup v1 limits the sum of memory and swap: it needs `memory` too";
 
 /// Why a limit cannot be set.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     NoGroups,
     NoController(&'static str),
@@ -866,7 +884,7 @@ impl Reason {
         }
     }
 
-    fn help(self, asks_to_warn: bool) -> Option<String> {
+    fn help(self, asks_to_warn: bool, keys: usize) -> Option<String> {
         let delegated = "run it in a delegated group, `systemd-run --user --scope -p Delegate=yes jailrun up …`";
         match self {
             Self::NotDelegated | Self::SharedGroup if asks_to_warn => {
@@ -874,7 +892,10 @@ impl Reason {
             }
             Self::NotDelegated | Self::SharedGroup => Some(delegated.to_owned()),
             Self::Version1(SWAP_ALONE) => Some("set `memory` as well".to_owned()),
-            _ => asks_to_warn.then(|| "`on-missing = \"warn\"` launches without it".to_owned()),
+            _ => asks_to_warn.then(|| {
+                let what = if keys == 1 { "it" } else { "them" };
+                format!("`on-missing = \"warn\"` launches without {what}")
+            }),
         }
     }
 }

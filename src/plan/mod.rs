@@ -126,6 +126,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         None => {}
     }
     let steps = planner.steps();
+    planner.say_missing();
     if care == Care::Everything {
         planner.check_kernel();
         planner.check_sysctls();
@@ -179,6 +180,8 @@ struct Planner<'a, H> {
     packed: Option<image::Packed>,
     findings: Vec<Diagnostic>,
     left_out: Vec<LeftOut>,
+    /// Limits that cannot be set, by the reason, with the values that ask for them.
+    missing_limits: Vec<(cgroup::Reason, Vec<(&'static str, Span)>)>,
     steps: Vec<Planned>,
     /// Steps on the host that make mount points in the root directory.
     host_nodes: Vec<Planned>,
@@ -224,6 +227,7 @@ impl<'a, H: Host> Planner<'a, H> {
             packed: None,
             findings: Vec::new(),
             left_out: Vec::new(),
+            missing_limits: Vec::new(),
             steps: Vec::with_capacity(64),
             host_nodes: Vec::new(),
             points_at: None,

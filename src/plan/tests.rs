@@ -913,14 +913,21 @@ born in /sys/fs/cgroup/jailrun-web
 }
 
 #[test]
-fn an_asked_for_limit_without_delegation_is_an_error_that_names_its_key() {
+fn asked_for_limits_without_delegation_are_one_error_that_names_their_keys() {
     let host = Table::version2("user/me", "").for_user();
     let unit = format!("{WEB}[limits]\nmemory = \"64M\"\npids = 7\n");
     assert_data_eq!(
         findings(&host, &unit),
         str![[r#"
-E0308 web.toml:6 `memory` cannot be set on this host (the caller may not make control groups here)
-E0308 web.toml:7 `pids` cannot be set on this host (the caller may not make control groups here)
+E0308 web.toml:6 `memory`, `pids` cannot be set on this host (the caller may not make control groups here)
+
+"#]]
+    );
+    let warned = format!("{unit}on-missing = \"warn\"\n");
+    assert_data_eq!(
+        findings(&host, &warned),
+        str![[r#"
+W0004 web.toml:6 `memory`, `pids` are left out (the caller may not make control groups here)
 
 "#]]
     );
@@ -928,8 +935,7 @@ E0308 web.toml:7 `pids` cannot be set on this host (the caller may not make cont
     assert_data_eq!(
         findings(&host, &unit),
         str![[r#"
-E0308 web.toml:6 `memory` cannot be set on this host (the caller may not make control groups here)
-E0308 web.toml:7 `pids` cannot be set on this host (the caller may not make control groups here)
+E0308 web.toml:6 `memory`, `pids` cannot be set on this host (the caller may not make control groups here)
 
 "#]]
     );
