@@ -236,6 +236,15 @@ pub trait Host {
     fn is_locked(&self, path: &Path) -> bool;
     /// Page size in bytes.
     fn page_size(&self) -> u64;
+    /// What a file holds that a path leads to, over links too.
+    fn read_following(&self, path: &Path, limit: usize) -> io::Result<Vec<u8>> {
+        match self.read(path, limit) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.canonical(path).and_then(|(path, _)| self.read(&path, limit))
+            }
+            read => read,
+        }
+    }
     /// What has not been answered since this was last asked.
     fn unanswered(&self) -> Vec<Unanswered> {
         Vec::new()

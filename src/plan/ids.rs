@@ -315,9 +315,7 @@ impl<H: Host> Planner<'_, H> {
     /// such file; one that cannot be read may give all of them to somebody.
     fn subordinate(&mut self, kind: &Kind, names: Option<&[String]>) -> Option<Vec<Given>> {
         const LIMIT: usize = 1 << 20;
-        let file = Path::new(kind.file);
-        let read = self.host.canonical(file).and_then(|(path, _)| self.host.read(&path, LIMIT));
-        let reason = match read {
+        let reason = match self.host.read_following(Path::new(kind.file), LIMIT) {
             Ok(text) if text.len() < LIMIT => {
                 return Some(given(&String::from_utf8_lossy(&text), kind.file, names));
             }
@@ -577,18 +575,16 @@ impl<H: Host> Planner<'_, H> {
         if !self.host.in_user_namespace() {
             return true;
         }
-        let file = self.host.canonical(Path::new("/proc/self/setgroups"));
-        let answer = file.and_then(|(file, _)| self.host.read(&file, 16)).unwrap_or_default();
+        let file = Path::new("/proc/self/setgroups");
+        let answer = self.host.read_following(file, 16).unwrap_or_default();
         !answer.starts_with(b"deny")
     }
 
     /// Whether a group exists in the user namespace of the caller.
     fn caller_has_gid(&self, gid: u32) -> bool {
-        let file = self.host.canonical(Path::new("/proc/self/gid_map"));
+        let file = Path::new("/proc/self/gid_map");
         // Where it is hidden, the kernel will say it.
-        let Ok(map) = file.and_then(|(file, _)| self.host.read(&file, 1 << 16)) else {
-            return true;
-        };
+        let Ok(map) = self.host.read_following(file, 1 << 16) else { return true };
         String::from_utf8_lossy(&map).lines().any(|line| {
             let mut words = line.split_whitespace().map(str::parse::<u32>);
             let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =

@@ -185,39 +185,46 @@ impl Context {
         open_below(self.root()?, path, libc::O_PATH)
     }
 
-    /// A directory of the jail, made where it is missing.
-    fn directory(&mut self, path: &Path) -> Applied<BorrowedFd<'_>> {
+    /// Opens a directory of the jail, from the nearest one above it that is open.
+    fn reach(&mut self, path: &Path) -> Applied {
         while self.directories.last().is_some_and(|(known, _)| !path.starts_with(known)) {
             self.directories.pop();
         }
-        let (above, from) = match self.directories.last() {
-            Some((known, fd)) => (&**known, fd.as_fd()),
-            None => (Path::new("/"), self.root()?),
-        };
-        let below = path.strip_prefix(above).map_err(|_| Errno::EINVAL)?;
+        let below = path.strip_prefix(self.reached()).map_err(|_| Errno::EINVAL)?;
         if !below.as_os_str().is_empty() {
             let flags = libc::O_PATH | libc::O_DIRECTORY;
-            match open_below(from, below, flags) {
-                Err(Failed { errno: Errno::ENOENT, .. }) => {
-                    let mut path = above.to_owned();
-                    for name in below {
-                        let from = match self.directories.last() {
-                            Some((_, fd)) => fd.as_fd(),
-                            None => self.root()?,
-                        };
-                        make_node(from, name, NodeKind::Directory)?;
-                        let made = open_below(from, Path::new(name), flags)?;
-                        path.push(name);
-                        self.directories.push((path.clone(), made));
-                    }
-                }
-                opened => self.directories.push((path.to_owned(), opened?)),
-            }
+            let opened = open_below(self.directory()?, below, flags)?;
+            self.directories.push((path.to_owned(), opened));
         }
+        Ok(())
+    }
+
+    /// The path that was reached last.
+    fn reached(&self) -> &Path {
+        self.directories.last().map_or(Path::new("/"), |(path, _)| path)
+    }
+
+    /// The directory that was reached last.
+    fn directory(&self) -> Applied<BorrowedFd<'_>> {
         match self.directories.last() {
             Some((_, fd)) => Ok(fd.as_fd()),
             None => self.root(),
         }
+    }
+
+    /// The same, made where it is missing.
+    fn reach_or_make(&mut self, path: &Path) -> Applied {
+        match self.reach(path) {
+            Err(Failed { errno: Errno::ENOENT, .. }) => {}
+            reached => return reached,
+        }
+        let below = path.strip_prefix(self.reached()).map_err(|_| Errno::EINVAL)?;
+        for name in below {
+            make_node(self.directory()?, name, NodeKind::Directory)?;
+            let next = self.reached().join(name);
+            self.reach(&next)?;
+        }
+        Ok(())
     }
 
     /// The directory that a new node of the jail goes into, and its name there.
@@ -225,7 +232,20 @@ impl Context {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::EINVAL.into());
         };
-        Ok((self.directory(parent)?, name))
+        self.reach_or_make(parent)?;
+        Ok((self.directory()?, name))
+    }
+
+    /// Mounts a detached tree on what has that path in the jail. The way to it
+    /// leads over no link, and a link at its end is not followed.
+    fn mount_at(&mut self, tree: BorrowedFd<'_>, target: &Path) -> Applied {
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+            return Err(Errno::EINVAL.into());
+        };
+        self.reach(parent)?;
+        sys::move_mount_at(tree, self.directory()?, name)?;
+        self.forget_below(target);
+        Ok(())
     }
 
     /// Mounts a detached tree on an opened path of the jail.
@@ -445,13 +465,13 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             unistd::symlinkat(&**to, directory, name)?;
         }
         Step::Mount { fstype, source, target, options, flags, propagation } => {
-            let target_fd = open_below(cx.root()?, target, libc::O_PATH | libc::O_DIRECTORY)?;
             let name = CString::new(*fstype).map_err(|_| Errno::EINVAL)?;
             let filesystem = new_filesystem(&name, source, options, *flags)?;
             if *propagation != Propagation::Private {
                 sys::mount_setattr(filesystem.as_fd(), false, &propagation_only(*propagation))?;
             }
-            cx.mount(filesystem.as_fd(), target_fd.as_fd(), target)?;
+            // The kernel mounts a directory on nothing but a directory.
+            cx.mount_at(filesystem.as_fd(), target)?;
             if target == Path::new("/dev/pts") && *fstype == "devpts" {
                 cx.devpts = Some(filesystem);
             }
@@ -463,9 +483,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             match before.map(|before| &plan.steps[before].step) {
                 // On what has been made a moment ago, in the directory that is open still.
                 Some(Step::MakeNode { path, .. }) if path == target => {
-                    let (directory, name) = cx.place(target)?;
-                    sys::move_mount_at(tree.as_fd(), directory, name)?;
-                    cx.forget_below(target);
+                    cx.mount_at(tree.as_fd(), target)?;
                 }
                 _ => {
                     let on = cx.open(target)?;
@@ -1072,7 +1090,8 @@ fn common_device(name: &str, flags: MountFlags) -> Applied<OwnedFd> {
 }
 
 fn bind_devices(cx: &mut Context, names: &[&str]) -> Applied {
-    let dev = cx.directory(Path::new("/dev"))?;
+    cx.reach_or_make(Path::new("/dev"))?;
+    let dev = cx.directory()?;
     let flags = MountFlags { nosuid: true, noexec: true, ..MountFlags::NONE };
     for name in names {
         let tree = common_device(name, flags)?;
@@ -1099,8 +1118,7 @@ fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
             None => common_device("null", flags)?,
         },
     };
-    let on = cx.open(target)?;
-    cx.mount(over.as_fd(), on.as_fd(), target)?;
+    cx.mount_at(over.as_fd(), target)?;
     if kind == NodeKind::File {
         cx.cover = Some(over);
     }
