@@ -68,6 +68,8 @@ struct Process {
     in_call: Option<usize>,
     fails: Option<i32>,
     gone: bool,
+    /// It has become another program, and is not traced any more.
+    free: bool,
 }
 
 /// A launch that makes no progress for so long has hung, even on a machine
@@ -160,6 +162,7 @@ impl Process {
             in_call: None,
             fails: None,
             gone: false,
+            free: false,
         }
     }
 }
@@ -189,6 +192,9 @@ impl Trace<'_> {
                     if let Some(process) = self.find(pid) {
                         process.gone = true;
                     }
+                    if self.is_over() {
+                        break;
+                    }
                 }
                 Ok(Some((pid, Waited::Stopped { signal, event }))) => {
                     // One that was killed in the meantime is told of later.
@@ -210,6 +216,15 @@ impl Trace<'_> {
         Ok((status, hung))
     }
 
+    /// Whether a supervisor that was killed has left nothing but what its
+    /// command has started: without a pid namespace, that runs on until the
+    /// next launch, or `jailrun gc`.
+    fn is_over(&self) -> bool {
+        matches!(self.deed, Deed::Kill { whom, .. } if whom & 1 != 0)
+            && self.done
+            && self.processes.iter().all(|process| process.gone || process.free)
+    }
+
     fn find(&mut self, pid: i32) -> Option<&mut Process> {
         self.processes.iter_mut().rev().find(|process| process.pid == pid)
     }
@@ -228,7 +243,13 @@ impl Trace<'_> {
             libc::PTRACE_EVENT_EXEC => {
                 // What another program does is not jailrun's: the command's.
                 let is_jailrun = self.processes.first().is_some_and(|first| first.pid == pid);
-                return if is_jailrun { self.resume(pid, 0) } else { sys::detach(pid, 0) };
+                if is_jailrun {
+                    return self.resume(pid, 0);
+                }
+                if let Some(process) = self.find(pid) {
+                    process.free = true;
+                }
+                return sys::detach(pid, 0);
             }
             _ => {}
         }
@@ -318,7 +339,11 @@ impl Trace<'_> {
                         && let Some(process) = self.processes.get(process)
                         && !process.gone
                     {
-                        sys::kill(process.pid, libc::SIGKILL)?;
+                        match sys::kill(process.pid, libc::SIGKILL) {
+                            // Nobody tells of the end of one that is not traced any more.
+                            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                            killed => killed?,
+                        }
                     }
                 }
                 self.done = true;
