@@ -495,18 +495,27 @@ impl Up {
         match run::launch(plan) {
             Ok(ended) => self.ended(plan, &ended, &loaded.sources),
             Err(failure) => {
-                let step = plan.steps.get(failure.step).map(|planned| &planned.step);
+                let planned = plan.steps.get(failure.step);
+                let step = planned.map(|planned| &planned.step);
                 let is_exec = matches!(step, Some(Step::Exec { .. }));
                 // What planning finds is why; what the error number could mean
                 // is a guess.
-                let found = match step {
-                    Some(Step::Exec { .. }) => {
+                let mut found = match (step, failure.failed.errno) {
+                    (Some(Step::Exec { .. }), _) => {
                         findings(loaded, &["E0304", "E0305", "E0306", "E0317"])
                     }
-                    Some(Step::ChangeDirectory { .. }) => findings(loaded, &["E0321"]),
-                    Some(Step::SetSysctl { .. }) => findings(loaded, &["E0310"]),
+                    (Some(Step::ChangeDirectory { .. }), Errno::ENOENT | Errno::ENOTDIR) => {
+                        findings(loaded, &["E0321"])
+                    }
+                    (Some(Step::SetSysctl { .. }), Errno::ENOENT) => findings(loaded, &["E0310"]),
                     _ => Vec::new(),
                 };
+                if let (Some(Step::SetSysctl { .. }), Some(Origin::Key(key))) =
+                    (step, planned.map(|planned| planned.origin))
+                {
+                    // Another parameter has nothing to do with it.
+                    found.retain(|finding| finding.at.as_ref().is_some_and(|(at, _)| *at == key));
+                }
                 complain(&match found.is_empty() {
                     true => failure_text(plan, &failure, &loaded.sources),
                     false => what_failed(plan, &failure, &loaded.sources),

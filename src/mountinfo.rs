@@ -23,8 +23,8 @@ pub struct Line<'t> {
     pub flags: MountFlags,
 }
 
-/// Reads all of a mountinfo. The kernel makes the text anew for every part that
-/// is asked for, and does not say how long it will be.
+/// Reads all of a mountinfo, which does not say how long it is, in parts as long
+/// as the kernel gives them.
 pub fn read(mut file: impl Read) -> io::Result<Vec<u8>> {
     let mut text = Vec::with_capacity(8 << 10);
     // Of the trait's own: of a file the standard library asks its length first.

@@ -225,9 +225,15 @@ impl<H: Host> Planner<'_, H> {
         let flags = MountFlags { read_only: true, ..flags };
         // Nobody can look into it before it is mounted.
         self.view.mount(&target, Place::Memory, true);
+        self.unseen.push(target.clone());
         self.expect(target.clone(), Some(filesystem.name()), flags, false);
         let on = Spot::Inside(target);
         self.mount_loop(number, filesystem, on, flags, by);
+    }
+
+    /// Whether a path lies in a mount that cannot be looked into while planning.
+    pub(super) fn is_hidden(&self, path: &Path) -> bool {
+        self.unseen.iter().any(|target| path.starts_with(target))
     }
 
     /// Whether the jail's files cannot be looked into while planning.

@@ -195,6 +195,8 @@ struct Planner<'a, H> {
     created: Vec<(Option<Span>, PathBuf)>,
     /// Mounts of procfs and sysfs in other places than `/proc` and `/sys`.
     kernel_mounts: Vec<(&'static str, PathBuf)>,
+    /// Mounts that cannot be looked into before they are there.
+    unseen: Vec<PathBuf>,
     view: View,
     expected: Vec<ExpectedMount>,
     /// Other jails that are joined, with their first processes.
@@ -235,6 +237,7 @@ impl<'a, H: Host> Planner<'a, H> {
             staged: 0,
             created: Vec::new(),
             kernel_mounts: Vec::new(),
+            unseen: Vec::new(),
             view: View::new(match private_user {
                 true => Marks::User,
                 false => Marks::Trusted,

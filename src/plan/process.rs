@@ -704,6 +704,9 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn check_cwd(&mut self) {
         let cwd = &self.unit.process.cwd;
         let path = &cwd.value.0;
+        if self.is_hidden(path) {
+            return;
+        }
         let shown = path.display();
         let (message, label, near) = match self.view.walk(self.host, path) {
             Ok(Walk::Found(_, Kind::Directory)) => return,
@@ -758,6 +761,7 @@ impl<H: Host> Planner<'_, H> {
                     self.check_interpreter(&command, &found, 0);
                     return;
                 }
+                _ if self.is_hidden(candidate) => return,
                 Ok(Walk::Found(_, kind)) => refused = Some((candidate.clone(), kind)),
                 _ => {}
             }

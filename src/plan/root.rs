@@ -462,7 +462,13 @@ impl<H: Host> Planner<'_, H> {
         let place = match fstype {
             "proc" => Place::Kernel("/proc".into()),
             "sysfs" => Place::Kernel("/sys".into()),
-            "devpts" | "mqueue" | "cgroup" | "cgroup2" => Place::Kernel(target.to_owned()),
+            "devpts" | "mqueue" | "cgroup" | "cgroup2" => {
+                // The host has it at the usual place.
+                if !["/dev", "/sys"].into_iter().any(|usual| target.starts_with(usual)) {
+                    self.unseen.push(target.to_owned());
+                }
+                Place::Kernel(target.to_owned())
+            }
             _ => Place::Memory,
         };
         self.view.mount(target, place, flags.read_only);

@@ -274,7 +274,12 @@ fn in_layers(
         let found = loop {
             let Some(name) = names.next() else { break true };
             here.push(name);
-            let Ok(there) = host.look(&here) else { break false };
+            let there = match host.look(&here) {
+                Ok(there) => there,
+                Err(error) if is_missing(&error) => break false,
+                // Who asks for what is there is told why there is no answer.
+                Err(_) => return Some((layer.join(below), None)),
+            };
             match there {
                 Kind::Character(0, 0) => return None,
                 Kind::Directory => {
@@ -293,6 +298,11 @@ fn in_layers(
         }
     }
     None
+}
+
+/// Whether an error says that there is nothing.
+fn is_missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// A normal absolute path and all above it, longest first.

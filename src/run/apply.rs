@@ -45,7 +45,7 @@ pub(super) struct Context {
     directories: Vec<(PathBuf, OwnedFd)>,
     /// The step that has made a node where there was none.
     fresh: Option<usize>,
-    /// What hides a file, mounted over the one that was hidden last.
+    /// What hides a file, mounted over the one that was hidden first.
     cover: Option<OwnedFd>,
     streams: [Option<OwnedFd>; 3],
     /// Where the jail's side reports a failure.
@@ -238,12 +238,20 @@ impl Context {
 
     /// Mounts a detached tree on what has that path in the jail. The way to it
     /// leads over no link, and a link at its end is not followed.
-    fn mount_at(&mut self, tree: BorrowedFd<'_>, target: &Path) -> Applied {
+    fn mount_at(&mut self, tree: BorrowedFd<'_>, kind: NodeKind, target: &Path) -> Applied {
         let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
             return Err(Errno::EINVAL.into());
         };
         self.reach(parent)?;
-        sys::move_mount_at(tree, self.directory()?, name)?;
+        let directory = self.directory()?;
+        sys::move_mount_at(tree, directory, name).or_else(|errno| {
+            if errno == Errno::EINVAL && kind == NodeKind::Directory {
+                // The kernel's word for all but a directory: what it is instead
+                // is told by who opens it.
+                open_below(directory, Path::new(name), libc::O_PATH | libc::O_DIRECTORY)?;
+            }
+            Err(Failed::from(errno))
+        })?;
         self.forget_below(target);
         Ok(())
     }
@@ -470,8 +478,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             if *propagation != Propagation::Private {
                 sys::mount_setattr(filesystem.as_fd(), false, &propagation_only(*propagation))?;
             }
-            // The kernel mounts a directory on nothing but a directory.
-            cx.mount_at(filesystem.as_fd(), target)?;
+            cx.mount_at(filesystem.as_fd(), NodeKind::Directory, target)?;
             if target == Path::new("/dev/pts") && *fstype == "devpts" {
                 cx.devpts = Some(filesystem);
             }
@@ -482,8 +489,8 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let before = index.checked_sub(1).filter(|before| cx.fresh == Some(*before));
             match before.map(|before| &plan.steps[before].step) {
                 // On what has been made a moment ago, in the directory that is open still.
-                Some(Step::MakeNode { path, .. }) if path == target => {
-                    cx.mount_at(tree.as_fd(), target)?;
+                Some(Step::MakeNode { path, kind }) if path == target => {
+                    cx.mount_at(tree.as_fd(), *kind, target)?;
                 }
                 _ => {
                     let on = cx.open(target)?;
@@ -1112,14 +1119,16 @@ fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
                 .map(|(key, value)| FsOption { key, value: Some(value.to_owned()) });
             new_filesystem(c"tmpfs", "tmpfs", &options, flags)?
         }
-        // A copy has the flags of what it is one of.
-        NodeKind::File => match cx.cover.take() {
+        NodeKind::File => match &cx.cover {
+            // A copy has the flags of what it is one of.
             Some(cover) => sys::open_tree_clone(cover.as_fd(), false)?,
             None => common_device("null", flags)?,
         },
     };
-    cx.mount_at(over.as_fd(), target)?;
-    if kind == NodeKind::File {
+    cx.mount_at(over.as_fd(), kind, target)?;
+    if kind == NodeKind::File && cx.cover.is_none() {
+        // On a shared mount it has become shared itself, and so would be its copies.
+        sys::mount_setattr(over.as_fd(), false, &propagation_only(Propagation::Private))?;
         cx.cover = Some(over);
     }
     Ok(())

@@ -215,6 +215,67 @@ fn a_missing_directory_to_start_in_is_told_by_every_verb() {
     }
 }
 
+/// What planning cannot look into may hold the directory.
+#[test]
+fn a_directory_to_start_in_that_cannot_be_seen_beforehand_is_not_missed() {
+    let image = "[[mounts]]\ntarget = \"/data\"\nimage = \"{dir}/image\"\n";
+    let queue = "[[mounts]]\ntarget = \"/queue\"\nmqueue = true\n";
+    for (mount, cwd) in [(image, "/data/sub"), (queue, "/queue")] {
+        let bench = Bench::new(&format!(
+            "{mount}[process]\ncommand = [\"/probe\", \"true\"]\ncwd = \"{cwd}\""
+        ));
+        let tree = bench.directory.path().join("tree/sub");
+        fs::create_dir_all(&tree).unwrap();
+        let made = Command::new("mksquashfs")
+            .arg(tree.parent().unwrap())
+            .arg(bench.directory.path().join("image"))
+            .args(["-quiet", "-no-progress"])
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let unit = bench.unit.to_str().unwrap();
+        for words in [&["check", unit][..], &["up", unit, "--dry-run"], &["up", unit]] {
+            let run = run(Caller::Root, words);
+            assert_eq!(run.status, 0, "{words:?} {run:?}");
+        }
+    }
+}
+
+/// A layer that the caller may not look into may hold it, too.
+#[test]
+fn a_directory_to_start_in_that_the_caller_may_not_look_for_is_not_missed() {
+    let bench = Bench::with_root(
+        "ephemeral = true",
+        "[process]\ncommand = [\"/probe\", \"true\"]\ncwd = \"/closed/sub\"",
+    );
+    let closed = bench.root.join("closed");
+    fs::create_dir_all(closed.join("sub")).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    let run = run(Caller::User, &["check", bench.unit.to_str().unwrap()]);
+    assert!(!run.stderr.contains("E0321"), "{run:?}");
+    let run = bench.up(Caller::User, &[]);
+    assert!(run.stderr.contains("the command's user may not enter it"), "{run:?}");
+    assert!(!run.stderr.contains("E0321"), "{run:?}");
+}
+
+/// The kernel calls it an invalid argument.
+#[test]
+fn a_link_where_a_file_system_goes_is_told_as_one() {
+    let bench = Bench::with_root("", "");
+    fs::remove_dir(bench.root.join("run")).unwrap();
+    std::os::unix::fs::symlink("tmp", bench.root.join("run")).unwrap();
+    let tar = bench.directory.path().join("root.tar");
+    let packed =
+        Command::new("tar").arg("-C").arg(&bench.root).arg("-cf").arg(&tar).arg(".").status();
+    assert!(packed.unwrap().success());
+    let text = format!("[root]\ntmpfs = \"64M\"\npopulate = [\"{}\"]\n", tar.display());
+    fs::write(&bench.unit, format!("name = \"{}\"\n{text}", bench.name)).unwrap();
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("mount a new tmpfs on /run"), "{run:?}");
+    assert!(run.stderr.contains("ELOOP"), "{run:?}");
+}
+
 #[test]
 fn streams_are_only_the_commands() {
     let bench = Bench::new("");

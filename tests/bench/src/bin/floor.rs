@@ -143,6 +143,8 @@ pub unsafe extern "C" fn main(
     match enter(&request) {
         Side::Jail => {
             let tree = if request.map {
+                // The other end closes with the process outside, whatever it ends of.
+                close(channel[0]);
                 let tree = receive(channel[1]);
                 become_root();
                 tree
@@ -289,8 +291,7 @@ fn map_root(pid: c_int, root: &CStr) -> c_int {
         // SAFETY: the length is that of the text.
         let written = unsafe { libc::write(file, MAP.as_ptr().cast(), MAP.count_bytes()) };
         check(c"write", written as c_long);
-        // SAFETY: nothing else uses the descriptor.
-        check(c"close", unsafe { libc::close(file) }.into());
+        close(file);
     }
     let users = file(c"ns/user", libc::O_RDONLY);
     let tree = open_tree(libc::AT_FDCWD, root, libc::AT_RECURSIVE as c_uint);
@@ -324,6 +325,12 @@ fn message(rights: &mut Rights, transfer: impl FnOnce(*mut libc::msghdr) -> isiz
     transfer(&raw mut message) as c_long
 }
 
+/// Closes a descriptor.
+fn close(descriptor: c_int) {
+    // SAFETY: nothing else uses the descriptor.
+    check(c"close", unsafe { libc::close(descriptor) }.into());
+}
+
 /// Sends a descriptor.
 fn send(socket: c_int, descriptor: c_int) {
     let mut rights = Rights([0; 24]);
@@ -347,7 +354,9 @@ fn receive(socket: c_int) -> c_int {
     let received = message(&mut rights, |message| unsafe {
         libc::recvmsg(socket, message, libc::MSG_CMSG_CLOEXEC)
     });
-    check(c"recvmsg", received);
+    if check(c"recvmsg", received) == 0 {
+        fail(c"recvmsg", c"nothing");
+    }
     // SAFETY: the kernel has written the header of a part and one descriptor.
     unsafe { libc::CMSG_DATA((&raw const rights.0).cast()).cast::<c_int>().read_unaligned() }
 }
@@ -402,8 +411,7 @@ fn mask() {
         let tree = open_tree(libc::AT_FDCWD, source, 0);
         mount_setattr(tree, 0, set);
         move_mount(tree, libc::AT_FDCWD, target);
-        // SAFETY: nothing else uses the descriptor.
-        check(c"close", unsafe { libc::close(tree) }.into());
+        close(tree);
     };
     for target in HIDDEN {
         cover(c"/dev/null", target, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
@@ -465,8 +473,7 @@ fn bind_all(binds: &Binds) {
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         );
         move_mount(tree, targets, name);
-        // SAFETY: nothing else uses the descriptor.
-        check(c"close", unsafe { libc::close(tree) }.into());
+        close(tree);
     }
 }
 
