@@ -837,6 +837,25 @@ fn a_storm_of_forks_without_a_pid_namespace_is_ended_whole() {
     assert!(closed.is_some_and(|closed| closed < killed), "{trace}");
 }
 
+/// Masks are copies of the first one.
+#[test]
+fn masks_do_not_share_what_the_first_lies_in() {
+    let bench = Bench::new(
+        "[[mounts]]\ntarget = \"/data\"\nbind = \"{dir}/shared\"\npropagation = \"shared\"\n\
+         [security]\nmasked-paths = [\"/data/one\", \"/etc/passwd\"]\n",
+    );
+    fs::create_dir(bench.directory.path().join("shared")).unwrap();
+    fs::write(bench.directory.path().join("shared/one"), "").unwrap();
+    let report = bench.report(Caller::Root);
+    let propagation = |target: &str| {
+        let mounts = report["mounts"].as_array().unwrap();
+        let mount = mounts.iter().rfind(|mount| mount["target"] == target).unwrap();
+        mount["propagation"].as_str().unwrap()
+    };
+    assert_eq!(propagation("/data"), "shared");
+    assert_eq!(propagation("/etc/passwd"), "private");
+}
+
 #[test]
 fn a_read_only_path_may_hold_masks_and_mounts() {
     for (keys, root) in [("", false), ("propagation = \"shared\"\n", false), ("", true)] {
