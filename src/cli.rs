@@ -495,27 +495,13 @@ impl Up {
         match run::launch(plan) {
             Ok(ended) => self.ended(plan, &ended, &loaded.sources),
             Err(failure) => {
-                let planned = plan.steps.get(failure.step);
-                let step = planned.map(|planned| &planned.step);
-                let is_exec = matches!(step, Some(Step::Exec { .. }));
+                let is_exec = plan
+                    .steps
+                    .get(failure.step)
+                    .is_some_and(|planned| matches!(planned.step, Step::Exec { .. }));
                 // What planning finds is why; what the error number could mean
                 // is a guess.
-                let mut found = match (step, failure.failed.errno) {
-                    (Some(Step::Exec { .. }), _) => {
-                        findings(loaded, &["E0304", "E0305", "E0306", "E0317"])
-                    }
-                    (Some(Step::ChangeDirectory { .. }), Errno::ENOENT | Errno::ENOTDIR) => {
-                        findings(loaded, &["E0321"])
-                    }
-                    (Some(Step::SetSysctl { .. }), Errno::ENOENT) => findings(loaded, &["E0310"]),
-                    _ => Vec::new(),
-                };
-                if let (Some(Step::SetSysctl { .. }), Some(Origin::Key(key))) =
-                    (step, planned.map(|planned| planned.origin))
-                {
-                    // Another parameter has nothing to do with it.
-                    found.retain(|finding| finding.at.as_ref().is_some_and(|(at, _)| *at == key));
-                }
+                let found = findings(plan, &failure, loaded);
                 complain(&match found.is_empty() {
                     true => failure_text(plan, &failure, &loaded.sources),
                     false => what_failed(plan, &failure, &loaded.sources),
@@ -587,13 +573,25 @@ fn human_size(bytes: u64) -> String {
     }
 }
 
-/// After a step has failed that planning can say something about: findings of
-/// these codes. Before, a launch does without.
-fn findings(loaded: &Loaded, codes: &[&str]) -> Vec<Diagnostic> {
-    let Some(unit) = &loaded.unit else { return Vec::new() };
-    let planning = plan::plan(unit, &Machine::default(), Care::Everything);
-    let is_about = |diagnostic: &Diagnostic| codes.contains(&diagnostic.code);
-    planning.diagnostics.into_iter().filter(is_about).collect()
+/// After a step has failed: what planning can say about it. Before, a launch
+/// does without.
+fn findings(plan: &Plan, failure: &StepFailed, loaded: &Loaded) -> Vec<Diagnostic> {
+    let (Some(unit), Some(failed)) = (&loaded.unit, plan.steps.get(failure.step)) else {
+        return Vec::new();
+    };
+    let codes: &[&str] = match (&failed.step, failure.failed.errno) {
+        (Step::Exec { .. }, _) => &["E0304", "E0305", "E0306", "E0317"],
+        (Step::ChangeDirectory { .. }, Errno::ENOENT | Errno::ENOTDIR) => &["E0321"],
+        (Step::SetSysctl { .. }, Errno::ENOENT) => &["E0310"],
+        _ => return Vec::new(),
+    };
+    let mut found = plan::plan(unit, &Machine::default(), Care::Everything).diagnostics;
+    found.retain(|finding| codes.contains(&finding.code));
+    if let (Step::SetSysctl { .. }, Origin::Key(key)) = (&failed.step, failed.origin) {
+        // Another parameter has nothing to do with it.
+        found.retain(|finding| finding.at.as_ref().is_some_and(|(at, _)| *at == key));
+    }
+    found
 }
 
 /// A failed step, who asked for it, the error, and what that may mean.

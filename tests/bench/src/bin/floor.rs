@@ -16,8 +16,8 @@
 //!   files.
 //! - `--map`: a user namespace with 65,536 ids of its own, to which ROOT belongs.
 //!
-//! STAGE is a directory to mount something on meanwhile. It runs as root, on a static build, on
-//! Linux 5.12 or newer.
+//! STAGE is a directory to mount something on meanwhile; with it, ROOT has to be an absolute path.
+//! It runs as root, on a static build, on Linux 5.12 or newer.
 #![cfg_attr(not(test), no_main)]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_ulong};
