@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use jailrun::closure::{self, Closure, Extra, Problem, Request, What};
 use jailrun::init_unit::{self, Asked};
 
-use crate::support::{require_root, scratch};
+use crate::support::{copy_program, require_root, scratch};
 
 fn request(binaries: &[String]) -> Request<'_> {
     Request { root: Path::new("/"), binaries, libraries: &[], files: &[], with: &[] }
@@ -118,7 +118,7 @@ fn materialise(closure: &Closure, root: &Path) {
         assert_eq!(fs::canonicalize(parent).unwrap(), parent, "{entry:?}");
         match &entry.what {
             What::File { source } => {
-                fs::copy(source, &path).unwrap_or_else(|error| panic!("{error}: {entry:?}"));
+                copy_program(source, &path);
             }
             What::Directory { source } => {
                 let status = Command::new("cp").arg("-a").arg(source).arg(&path).status().unwrap();

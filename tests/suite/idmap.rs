@@ -13,7 +13,9 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use crate::agreement::{assert_agreement, bench};
-use crate::support::{Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun};
+use crate::support::{
+    Bench, CALLERS, Caller, Run, command, copy_program, eventually, finish, jailrun, write_script,
+};
 
 /// First id of the ranges that root's jails have.
 const GRID: u64 = 0x7000_0000;
@@ -232,10 +234,10 @@ fn nobody_is_told_to_give_the_ids_of_the_hosts_users_away() {
 /// A program in the place of a helper, with the helper itself beside it.
 fn forged(bench: &Bench, text: &str) -> PathBuf {
     let real = bench.directory.path().join("real");
-    fs::copy("/usr/bin/newuidmap", &real).unwrap();
+    copy_program(Path::new("/usr/bin/newuidmap"), &real);
     let forged = bench.directory.path().join("forged");
-    fs::write(&forged, format!("#!/bin/sh\n{text}\n").replace("REAL", real.to_str().unwrap()))
-        .unwrap();
+    let text = format!("#!/bin/sh\n{text}\n").replace("REAL", real.to_str().unwrap());
+    write_script(&forged, &text);
     for path in [&real, &forged] {
         chown(path, Some(0), Some(0)).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -289,7 +291,7 @@ fn a_helper_without_privileges_is_told() {
     let ranges = bench.directory.path().join("ranges");
     fs::write(&ranges, RANGES).unwrap();
     let plain = bench.directory.path().join("plain");
-    fs::copy("/usr/bin/newuidmap", &plain).unwrap();
+    copy_program(Path::new("/usr/bin/newuidmap"), &plain);
     fs::set_permissions(&plain, fs::Permissions::from_mode(0o755)).unwrap();
     let covers =
         [(&*ranges, "/etc/subuid"), (&*ranges, "/etc/subgid"), (&*plain, "/usr/bin/newgidmap")];

@@ -87,7 +87,7 @@ fn executing_is_refused_outside_of_what_is_listed() {
         assert_eq!(run.status, 0, "the same file, by another path: {run:?}");
         let copy = |bench: &Bench| {
             let to = bench.directory.path().join("data/copy");
-            fs::copy(crate::support::probe(), to).unwrap();
+            crate::support::copy_program(crate::support::probe(), &to);
         };
         let restricted = bench(keys);
         copy(&restricted);

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use serde_json::Value;
 
 use crate::support::{
-    Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch,
+    Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch, write_script,
 };
 
 /// A tree that a shell can run in: `base`, with the host's programs bound in.
@@ -800,8 +800,8 @@ fn files_of_a_closure_are_not_hidden_by_the_jails_own_tmp() {
     // /tmp was mounted over them.
     let directory = scratch();
     let script = directory.path().join("script");
-    fs::write(&script, "#!/usr/bin/env sh\necho \"$0\"\ncat \"$(dirname \"$0\")/text\"\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let source = "#!/usr/bin/env sh\necho \"$0\"\ncat \"$(dirname \"$0\")/text\"\n";
+    write_script(&script, source);
     fs::write(directory.path().join("text"), "text\n").unwrap();
     let script = script.to_str().unwrap();
     let text = directory.path().join("text");

@@ -42,6 +42,28 @@ pub fn scratch() -> tempfile::TempDir {
     directory
 }
 
+/// Copies a program that is to be executed.
+///
+/// Another process writes it: what this one has open, its other threads' children
+/// have open until they execute, and who executes a file that is open for writing
+/// gets `ETXTBSY`.
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").args([from, to]).status().unwrap();
+    assert!(status.success(), "{} to {}", from.display(), to.display());
+}
+
+/// Writes a script that is to be executed, as [`copy_program`] does.
+pub fn write_script(path: &Path, text: &str) {
+    let mut install = Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success(), "{}", path.display());
+}
+
 /// The program under test, where every caller can execute it: this build's, or
 /// the one that `JAILRUN_BINARY` names.
 pub fn jailrun() -> &'static Path {
@@ -52,7 +74,7 @@ pub fn jailrun() -> &'static Path {
         let path = directory.join("jailrun");
         let built = std::env::var_os("JAILRUN_BINARY").map(PathBuf::from);
         let built = built.map(|path| Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
-        fs::copy(built.unwrap_or(env!("CARGO_BIN_EXE_jailrun").into()), &path).unwrap();
+        copy_program(&built.unwrap_or(env!("CARGO_BIN_EXE_jailrun").into()), &path);
         path
     })
 }
@@ -114,7 +136,7 @@ pub fn without() -> &'static Path {
         let directory = scratch().keep();
         remove_at_exit(&directory);
         let path = directory.join("jailwithout");
-        fs::copy(target.join("debug/jailwithout"), &path).unwrap();
+        copy_program(&target.join("debug/jailwithout"), &path);
         path
     })
 }
@@ -132,7 +154,7 @@ pub fn root_with_probe(directory: &Path) -> PathBuf {
     for name in ["proc", "sys", "dev", "tmp", "run", "etc", "data"] {
         fs::create_dir_all(root.join(name)).unwrap();
     }
-    fs::copy(probe(), root.join("probe")).unwrap();
+    copy_program(probe(), &root.join("probe"));
     fs::write(
         root.join("etc/passwd"),
         "root:x:0:0::/root:/bin/sh\nalice:x:1000:1001::/home/alice:/bin/sh\n",

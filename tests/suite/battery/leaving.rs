@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
 };
-use crate::support::{CALLERS, Caller, Run, command, finish, jailrun};
+use crate::support::{CALLERS, Caller, Run, command, copy_program, finish, jailrun};
 
 pub const TESTS: &[Test] = &[
     ("A1", double_chroot),
@@ -345,7 +345,7 @@ fn roots_of_processes(sheet: &mut Sheet) {
 fn set_user_id(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let file = ground.bench.root.join("setuid");
-    fs::copy(ground.bench.root.join("probe"), &file).unwrap();
+    copy_program(&ground.bench.root.join("probe"), &file);
     let euid = |run: &Run| run.json()["euid"].as_u64().unwrap();
     let unit = ground.bench.unit.to_str().unwrap();
     let words = ["--", "/setuid", "ids"];

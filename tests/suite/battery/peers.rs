@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{own_mounts, page, said};
-use crate::support::{Caller, Run, command, finish, jailrun, root_with_probe, scratch, unique};
+use crate::support::{
+    Caller, Run, command, copy_program, finish, jailrun, root_with_probe, scratch, unique,
+};
 
 const PEERS: [&str; 5] = ["bubblewrap", "crun", "runc", "systemd-nspawn", "jailrun"];
 
@@ -199,7 +201,7 @@ fn descriptor(place: &Place, peer: &str) -> String {
 
 fn set_user_id(place: &Place, peer: &str) -> String {
     let file = place.root.join("setuid");
-    fs::copy(place.root.join("probe"), &file).unwrap();
+    copy_program(&place.root.join("probe"), &file);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o4755)).unwrap();
     let run = place.run(peer, &Wanted { user: true, ..Wanted::default() }, &["/setuid", "ids"]);
     match run.stdout.contains("\"euid\":0") {

@@ -13,7 +13,8 @@ use super::{
     Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
 };
 use crate::support::{
-    CALLERS, Caller, Run, answer, command, eventually, finish, in_terminal, jailrun, run, scratch,
+    CALLERS, Caller, Run, answer, command, copy_program, eventually, finish, in_terminal, jailrun,
+    run, scratch, write_script,
 };
 
 pub const TESTS: &[Test] = &[
@@ -70,8 +71,7 @@ fn own_binary(sheet: &mut Sheet) {
 
     symlink("/proc/self/exe", ground.bench.root.join("self")).unwrap();
     let script = ground.bench.root.join("script");
-    fs::write(&script, "#!/self\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&script, "#!/self\n");
     // The libraries are the attacker's, who runs the launcher's program with them.
     let libraries = ["lib", "lib64", "usr"];
     for name in libraries {
@@ -433,7 +433,7 @@ fn set_user_id_jailrun(sheet: &mut Sheet) {
     let ground = Ground::new("");
     let set_user_id = |program: &Path| {
         let copy = ground.path().join(program.file_name().unwrap());
-        fs::copy(program, &copy).unwrap();
+        copy_program(program, &copy);
         fs::set_permissions(&copy, fs::Permissions::from_mode(0o4755)).unwrap();
         copy
     };

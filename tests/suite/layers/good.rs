@@ -643,7 +643,9 @@ fn a_million_entries() {
             // An opaque directory holds no whiteouts.
             assert_eq!(count("hidden"), 0);
             drop(into);
-            nix::mount::umount(directory.path()).unwrap();
+            // Detached: children that other threads are starting have what was open
+            // here open until they execute.
+            nix::mount::umount2(directory.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
         });
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use jailrun::image::digest::Digest;
 use jailrun::image::layer::{Options, Owners, Whiteouts};
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::json;
 
 use super::super::support::{Caller, scratch};
@@ -57,7 +57,9 @@ fn merged(caller: Caller, layers: &[Vec<u8>]) -> Tree {
         mount(Some("overlay"), &target, Some("overlay"), MsFlags::empty(), Some(data.as_str()))
             .unwrap();
         let tree = snapshot::read(&target);
-        umount(&target).unwrap();
+        // Detached: children that other threads are starting have what was open here
+        // open until they execute.
+        umount2(&target, MntFlags::MNT_DETACH).unwrap();
         tree
     })
 }
