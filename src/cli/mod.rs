@@ -1,0 +1,197 @@
+//! The command line: arguments in, reports and exit statuses out.
+
+mod audit;
+mod changes;
+mod check;
+mod gc;
+mod image;
+mod init;
+mod seccomp;
+mod up;
+
+use std::io::Write as _;
+
+use clap::{Parser, Subcommand};
+
+use self::audit::Audit;
+use self::changes::Changes;
+use self::check::Check;
+use self::gc::Gc;
+use self::image::ImageVerb;
+use self::init::Init;
+use self::seccomp::SeccompVerb;
+use self::up::Up;
+use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::run;
+use crate::source::Sources;
+use crate::unit;
+
+/// Exit status of `up` for jailrun's own failures.
+const FAILURE: i32 = run::FAILURE;
+
+/// A declarative Linux sandbox launcher.
+#[derive(Debug, Parser)]
+#[command(name = "jailrun", version, about, long_about = None, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Launch a jail and wait for its end
+    Up(Up),
+    /// Report every problem of units, without launching anything
+    Check(Check),
+    /// Say what jails could still do, worst first, and which keys would stop them
+    Audit(Audit),
+    /// Print a unit for a command, with a root of what it needs of this host
+    Init(Init),
+    /// List what an overlay's upper directory adds, changes and deletes
+    Changes(Changes),
+    /// Print the filter for system calls that a unit gets
+    Seccomp(SeccompVerb),
+    /// Take back what killed launches have left
+    Gc(Gc),
+    /// Store images, list and remove them
+    #[command(subcommand, disable_help_subcommand = true)]
+    Image(ImageVerb),
+}
+
+/// Runs the program; returns its exit status.
+pub fn main() -> i32 {
+    if crate::sys::started_with_privileges() {
+        complain(
+            "jailrun refuses to run with privileges that its caller does not have (set-user-id or file capabilities)",
+        );
+        return FAILURE;
+    }
+    if let Ok(filter) = std::env::var("JAILRUN_LOG") {
+        env_logger::Builder::new().parse_filters(&filter).init();
+    }
+    if let Some(up) = up::plain(std::env::args_os()) {
+        return up.run();
+    }
+    let is_up = std::env::args_os().nth(1).is_some_and(|verb| verb == "up");
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let for_help = !error.use_stderr();
+            // Where even the message cannot be written, the status still tells.
+            match error.print() {
+                Ok(()) | Err(_) => {}
+            }
+            return match (for_help, is_up) {
+                (true, _) => 0,
+                (false, true) => FAILURE,
+                (false, false) => 2,
+            };
+        }
+    };
+    match cli.command {
+        Command::Up(up) => up.run(),
+        Command::Check(check) => check.run(),
+        Command::Audit(audit) => audit.run(),
+        Command::Init(init) => init.run(),
+        Command::Changes(changes) => changes.run(),
+        Command::Seccomp(seccomp) => seccomp.run(),
+        Command::Gc(gc) => gc.run(),
+        Command::Image(verb) => verb.run(),
+    }
+}
+
+/// Writes a line about this program to standard error.
+fn complain(message: &str) {
+    // A closed standard error leaves only the exit status to speak.
+    match writeln!(anstream::stderr(), "jailrun: {}", printable(message)) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn print(text: &str) -> i32 {
+    match anstream::stdout().write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,
+        Err(error) => {
+            complain(&format!("cannot write the report: {}", unit::io_reason(&error)));
+            FAILURE
+        }
+    }
+}
+
+/// Escapes control characters: messages may quote names that a jail chose.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let keep = !c.is_control() || c == '\n';
+            let escaped: Vec<char> = if keep { vec![c] } else { c.escape_default().collect() };
+            escaped
+        })
+        .collect()
+}
+
+fn report(diagnostics: &[Diagnostic], sources: &Sources, name: &str) {
+    let text =
+        diagnostic::render(diagnostics, sources) + &diagnostic::summary(diagnostics, name) + "\n";
+    match anstream::stderr().write_all(text.as_bytes()) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn has_error(diagnostics: &[Diagnostic]) -> bool {
+    diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(words: &[&str]) -> (Option<Up>, Option<Up>) {
+        let line: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+        let plain = up::plain(line.clone().into_iter());
+        let full = match Cli::try_parse_from(line) {
+            Ok(Cli { command: Command::Up(up) }) => Some(up),
+            _ => None,
+        };
+        (plain, full)
+    }
+
+    #[test]
+    fn the_plain_reader_agrees_with_the_parser() {
+        for words in [
+            &["jailrun", "up", "a.toml"][..],
+            &["jailrun", "up", "-q", "a.toml"],
+            &["jailrun", "up", "a.toml", "--set", "x=1", "--quiet", "--set", "y="],
+            &["jailrun", "up", "a.toml", "--", "-x", "--", "y"],
+            &["jailrun", "up", "a.toml", "--"],
+        ] {
+            let (plain, full) = both(words);
+            assert!(plain.is_some(), "{words:?}");
+            assert_eq!(plain, full, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_plain_reader_leaves_the_rest_to_the_parser() {
+        for words in [
+            &["jailrun"][..],
+            &["jailrun", "up"],
+            &["jailrun", "up", "--help"],
+            &["jailrun", "up", "a.toml", "b.toml"],
+            &["jailrun", "up", "a.toml", "--dry-run"],
+            &["jailrun", "up", "a.toml", "--set"],
+            &["jailrun", "up", "--set=x=1", "a.toml"],
+            &["jailrun", "up", "-"],
+            &["jailrun", "check", "a.toml"],
+        ] {
+            assert_eq!(both(words).0, None, "{words:?}");
+        }
+    }
+
+    #[test]
+    fn the_parser_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}
