@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::apply::{Applied, write_file};
-use super::error::Failed;
+use super::apply::write_file;
+use super::error::{Applied, Failed};
 use crate::plan::step::DeviceRule;
 use crate::sys;
 

@@ -8,6 +8,9 @@ use nix::errno::Errno;
 use crate::plan::step::{MapWriter, Step};
 use crate::tree::TreeError;
 
+/// Result of applying a step.
+pub(super) type Applied<T = ()> = Result<T, Failed>;
+
 /// What went wrong in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {

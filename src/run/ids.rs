@@ -7,10 +7,9 @@ use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
 
-use super::apply::{
-    Applied, Context, loop_filesystem, new_filesystem, open_host, propagation_flag,
-};
-use super::error::Failed;
+use super::context::Context;
+use super::error::{Applied, Failed};
+use super::mounts::{loop_filesystem, new_filesystem, open_host, propagation_flag};
 use crate::plan::describe::tree_text;
 use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Propagation, TreeSource,

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::apply::Applied;
-use super::error::Failed;
+use super::error::{Applied, Failed};
 use crate::image::blob;
 use crate::image::layer::{Expected, LayerError, Options, Owners, Reason, Whiteouts};
 use crate::image::oci;

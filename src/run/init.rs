@@ -11,8 +11,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-use super::apply::{Applied, Context};
-use super::error::{Failed, StepFailed};
+use super::context::Context;
+use super::error::{Applied, Failed, StepFailed};
 use crate::seccomp::{Policy, compile};
 use crate::sys;
 
@@ -44,7 +44,7 @@ pub(super) fn split(
     if may_trace {
         return split_in_order(cx, charge, command);
     }
-    let child = sys::vfork(&mut || match super::apply::die_with_parent(cx) {
+    let child = sys::vfork(&mut || match super::enter::die_with_parent(cx) {
         Ok(()) => command(cx),
         Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
     })?;
@@ -75,7 +75,7 @@ fn split_in_order(
             let mut byte = [0_u8];
             while nix::unistd::read(&ready, &mut byte) == Err(Errno::EINTR) {}
             drop(ready);
-            sys::exit_now(match super::apply::die_with_parent(cx) {
+            sys::exit_now(match super::enter::die_with_parent(cx) {
                 Ok(()) => command(cx),
                 Err(failed) => super::report(cx, StepFailed { step: charge.index, failed }),
             })

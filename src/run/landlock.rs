@@ -11,8 +11,7 @@ use landlock::{
 };
 use nix::errno::Errno;
 
-use super::apply::Applied;
-use super::error::Failed;
+use super::error::{Applied, Failed};
 use crate::names;
 use crate::plan::step::Landlock;
 use crate::sys;

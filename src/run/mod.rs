@@ -4,12 +4,16 @@
 //! Nothing is decided here: what happens is in the plan.
 
 mod apply;
+mod context;
 pub mod devices;
+mod enter;
 pub mod error;
 mod ids;
 mod images;
 mod init;
 mod landlock;
+mod mounts;
+mod start;
 pub mod state;
 mod supervise;
 mod terminal;
@@ -21,7 +25,8 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use self::apply::{Context, Flow};
+use self::context::Context;
+use self::enter::Flow;
 use self::error::{Failed, StepFailed};
 use crate::image::progress::Progress;
 use crate::image::store;

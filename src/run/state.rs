@@ -17,8 +17,8 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
-use super::apply::{Applied, write_file};
-use super::error::Failed;
+use super::apply::write_file;
+use super::error::{Applied, Failed};
 use crate::plan::Plan;
 use crate::plan::step::{HostTree, Spot, Step, TreeSource, Undo};
 use crate::sys;

@@ -12,8 +12,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-use super::apply::{Applied, Context};
-use super::error::{Failed, MAX_RECORD, StepFailed};
+use super::context::Context;
+use super::error::{Applied, Failed, MAX_RECORD, StepFailed};
 use super::terminal::Relay;
 use super::{Cause, Ended, FORWARDED, Supervision, state};
 use crate::plan::Plan;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::termios::{self, SetArg, Termios};
 
-use super::apply::Applied;
+use super::error::Applied;
 use crate::sys;
 
 /// The jail's terminal, connected to the caller's.

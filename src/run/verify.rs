@@ -7,8 +7,7 @@ use std::io::Read;
 
 use nix::errno::Errno;
 
-use super::apply::Applied;
-use super::error::Failed;
+use super::error::{Applied, Failed};
 use crate::mountinfo::{self, Line, parse_line};
 use crate::plan::step::{ExpectedMount, MountFlags};
 

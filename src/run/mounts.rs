@@ -1,0 +1,353 @@
+//! Mounts, and the nodes that they go on.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::Mode;
+use nix::unistd;
+
+use super::context::{Context, open_below};
+use super::error::{Applied, Failed};
+use crate::block_image::{self, LoopDevice};
+use crate::plan::step::{
+    DeviceNumber, Filesystem, FsOption, MountFlags, NodeKind, Overlay, Propagation, Spot,
+};
+use crate::sys::{self, MountAttr};
+
+pub(super) fn attribute_bits(flags: MountFlags) -> u64 {
+    use sys::mount::{ATTR_NOATIME, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
+    [
+        (flags.read_only, ATTR_RDONLY),
+        (flags.nosuid, ATTR_NOSUID),
+        (flags.nodev, ATTR_NODEV),
+        (flags.noexec, ATTR_NOEXEC),
+        (flags.noatime, ATTR_NOATIME),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| *wanted)
+    .fold(0, |bits, (_, bit)| bits | bit)
+}
+
+/// Flags are added to what the source has, never taken away.
+pub(super) fn attributes(flags: MountFlags, propagation: Propagation) -> MountAttr {
+    MountAttr {
+        set: attribute_bits(flags),
+        clear: if flags.noatime { sys::mount::ATTR_ATIME } else { 0 },
+        propagation: if propagation == Propagation::Private {
+            0
+        } else {
+            propagation_flag(propagation)
+        },
+        userns_fd: 0,
+    }
+}
+
+pub(super) fn propagation_only(propagation: Propagation) -> MountAttr {
+    MountAttr { propagation: propagation_flag(propagation), ..MountAttr::default() }
+}
+
+pub(super) fn propagation_flag(propagation: Propagation) -> u64 {
+    match propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+        Propagation::Unbindable => libc::MS_UNBINDABLE,
+    }
+}
+
+/// A path of the host that planning has found to be without links.
+pub(super) fn open_host(path: &Path) -> Applied<OwnedFd> {
+    Ok(sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS)?)
+}
+
+pub(super) fn attach(tree: &OwnedFd, at: &Path) -> Applied {
+    sys::move_mount(tree.as_fd(), open_host(at)?.as_fd())?;
+    Ok(())
+}
+
+pub(super) fn attach_tree(
+    cx: &mut Context,
+    tree: OwnedFd,
+    on: &Spot,
+    flags: MountFlags,
+) -> Applied {
+    if flags != MountFlags::NONE {
+        sys::mount_setattr(tree.as_fd(), true, &attributes(flags, Propagation::Private))?;
+    }
+    match on {
+        Spot::Stage(path) => attach(&tree, path)?,
+        Spot::Root(path) => {
+            attach(&tree, path)?;
+            cx.root = Some(tree);
+        }
+        Spot::Inside(target) => {
+            let point = cx.open(target)?;
+            cx.mount(tree.as_fd(), point.as_fd(), target)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn new_filesystem(
+    fstype: &std::ffi::CStr,
+    source: &str,
+    options: &[FsOption],
+    flags: MountFlags,
+) -> Applied<OwnedFd> {
+    let text = |text: &str| CString::new(text).map_err(|_| Failed::from(Errno::EINVAL));
+    let filesystem = sys::fsopen(fstype)?;
+    let fs = filesystem.as_fd();
+    let configure = || -> Applied<()> {
+        sys::fsconfig_set(fs, c"source", Some(&text(source)?))?;
+        for option in options {
+            let value = option.value.as_deref().map(text).transpose()?;
+            sys::fsconfig_set(fs, &text(option.key)?, value.as_deref())?;
+        }
+        Ok(sys::fsconfig_create(fs)?)
+    };
+    if let Err(failed) = configure() {
+        return Err(Failed { detail: kernel_log(fs), ..failed });
+    }
+    Ok(sys::fsmount(fs, attribute_bits(flags))?)
+}
+
+/// What the kernel has to say about a refused file system, fsopen(2).
+fn kernel_log(fs: BorrowedFd<'_>) -> Option<String> {
+    let mut buffer = [0_u8; 256];
+    let length = unistd::read(fs, &mut buffer).ok()?;
+    let text = String::from_utf8_lossy(&buffer[..length]);
+    Some(text.trim().trim_start_matches("e ").to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The descriptor keeps the device until it is mounted, and the mount after.
+pub(super) fn attach_loop(file: &Path, offset: u64, size: u64) -> Applied<LoopDevice> {
+    let image = sys::open2(file, libc::O_RDONLY | libc::O_NONBLOCK, libc::RESOLVE_NO_SYMLINKS)?;
+    block_image::attach(image.as_fd(), offset, Some(size))
+        .map_err(|error| Failed::because(Errno::EIO, error.to_string()))
+}
+
+pub(super) fn mount_loop(
+    cx: &mut Context,
+    number: usize,
+    filesystem: Filesystem,
+    on: &Spot,
+    flags: MountFlags,
+) -> Applied {
+    let tree = loop_filesystem(cx, number, filesystem, flags)?;
+    attach_tree(cx, tree, on, MountFlags::NONE)
+}
+
+/// The file system of a loop device, read-only and detached.
+pub(super) fn loop_filesystem(
+    cx: &Context,
+    number: usize,
+    filesystem: Filesystem,
+    flags: MountFlags,
+) -> Applied<OwnedFd> {
+    let device = cx.loops.get(number).ok_or(Errno::ENODEV)?;
+    let name = CString::new(filesystem.name()).map_err(|_| Errno::EINVAL)?;
+    // Of the file system itself: a journal would be replayed otherwise.
+    let options = [FsOption { key: "ro", value: None }];
+    let source = device.path.to_string_lossy().into_owned();
+    new_filesystem(&name, &source, &options, flags)
+}
+
+pub(super) fn mount_overlay(
+    cx: &mut Context,
+    on: &Spot,
+    overlay: &Overlay,
+    flags: MountFlags,
+) -> Applied {
+    use nix::mount::MsFlags;
+    let bits = [
+        (flags.nosuid, MsFlags::MS_NOSUID),
+        (flags.nodev, MsFlags::MS_NODEV),
+        (flags.noexec, MsFlags::MS_NOEXEC),
+        (flags.noatime, MsFlags::MS_NOATIME),
+    ];
+    let bits = bits.into_iter().filter(|(wanted, _)| *wanted).map(|(_, bit)| bit);
+    let mount = |at: &Path| {
+        let options = overlay.options();
+        let (kind, bits) = (Some("overlay"), bits.collect::<MsFlags>());
+        nix::mount::mount(kind, at, kind, bits, Some(options.as_str()))
+    };
+    let tree = match on {
+        Spot::Root(at) | Spot::Stage(at) => {
+            mount(at)?;
+            open_host(at)?
+        }
+        Spot::Inside(target) => {
+            let point = open_below(cx.root()?, target, libc::O_PATH | libc::O_DIRECTORY)?;
+            // mount(2) takes a path: this one leads to what has been opened.
+            mount(&Path::new("/proc/self/fd").join(point.as_raw_fd().to_string()))?;
+            cx.forget_below(target);
+            cx.open(target)?
+        }
+    };
+    if flags.read_only {
+        // Given to mount(2) it would be the file system's, not this mount's.
+        let attr = MountAttr { set: sys::mount::ATTR_RDONLY, ..MountAttr::default() };
+        sys::mount_setattr(tree.as_fd(), false, &attr)?;
+    }
+    if let Spot::Root(_) = on {
+        cx.root = Some(tree);
+    }
+    Ok(())
+}
+
+/// Binds a device node of the host.
+pub(super) fn bind_device(
+    cx: &mut Context,
+    source: &Path,
+    target: &Path,
+    number: DeviceNumber,
+) -> Applied {
+    let flags = crate::plan::devices::NODE_FLAGS;
+    let tree = device_tree(source, number, flags)?;
+    let on = cx.open(target)?;
+    cx.mount(tree.as_fd(), on.as_fd(), target)
+}
+
+pub(super) fn bind_devices(cx: &mut Context, names: &[&str]) -> Applied {
+    cx.reach_or_make(Path::new("/dev"))?;
+    let dev = cx.directory()?;
+    let flags = MountFlags { nosuid: true, noexec: true, ..MountFlags::NONE };
+    for name in names {
+        let tree = common_device(name, flags)?;
+        // What is mounted on is the file that this call has made, in a file
+        // system that nobody else has seen yet.
+        let mode = Mode::from_bits_truncate(0o444);
+        nix::sys::stat::mknodat(dev, *name, nix::sys::stat::SFlag::S_IFREG, mode, 0)?;
+        sys::move_mount_at(tree.as_fd(), dev, OsStr::new(name))?;
+    }
+    Ok(())
+}
+
+/// A device node of the host, seen to be that device, to be mounted.
+fn device_tree(path: &Path, number: DeviceNumber, flags: MountFlags) -> Applied<OwnedFd> {
+    let tree = std::fs::File::from(sys::open_tree_clone_at(path)?);
+    let metadata = tree.metadata()?;
+    let kind = metadata.file_type();
+    let is_kind = if number.block { kind.is_block_device() } else { kind.is_char_device() };
+    let is_it = is_kind && metadata.rdev() == libc::makedev(number.major, number.minor);
+    if !is_it {
+        return Err(Failed::because(
+            Errno::ENODEV,
+            format!("the host's `{}` is not that device", path.display()),
+        ));
+    }
+    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+    Ok(tree.into())
+}
+
+/// One of the devices that every jail has.
+fn common_device(name: &str, flags: MountFlags) -> Applied<OwnedFd> {
+    let known = crate::plan::root::DEVICES.iter().find(|(known, ..)| *known == name);
+    let &(_, major, minor) = known.ok_or(Errno::ENODEV)?;
+    let number = DeviceNumber { block: false, major, minor };
+    device_tree(&Path::new("/dev").join(name), number, flags)
+}
+
+pub(super) fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
+    let flags = crate::plan::mounts::mask_flags(kind);
+    let over = match kind {
+        NodeKind::Directory => {
+            let options = [("mode", "555"), ("size", "4k"), ("nr_inodes", "1")]
+                .map(|(key, value)| FsOption { key, value: Some(value.to_owned()) });
+            new_filesystem(c"tmpfs", "tmpfs", &options, flags)?
+        }
+        NodeKind::File => match &cx.cover {
+            // A copy has the flags of what it is one of.
+            Some(cover) => sys::open_tree_clone(cover.as_fd(), false)?,
+            None => common_device("null", flags)?,
+        },
+    };
+    cx.mount_at(over.as_fd(), kind, target)?;
+    if kind == NodeKind::File && cx.cover.is_none() {
+        // On a shared mount it has become shared itself, and so would be its copies.
+        sys::mount_setattr(over.as_fd(), false, &propagation_only(Propagation::Private))?;
+        cx.cover = Some(over);
+    }
+    Ok(())
+}
+
+pub(super) fn lock_directory(path: &Path) -> Applied<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let directory = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
+    match directory.try_lock() {
+        Ok(()) => Ok(directory.into()),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Failed::because(
+            Errno::EWOULDBLOCK,
+            format!("another jail has its changes in `{}`", path.display()),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Opens a directory, and makes it with its missing parents, step by step on
+/// descriptors.
+pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Applied<OwnedFd> {
+    let open = || open_below(root, path, libc::O_PATH | libc::O_DIRECTORY);
+    match (open(), path.parent(), path.file_name()) {
+        (Err(Failed { errno: Errno::ENOENT, .. }), Some(parent), Some(name)) => {
+            let parent = make_directory(root, parent)?;
+            make_node(parent.as_fd(), name, NodeKind::Directory)?;
+            open()
+        }
+        (opened, ..) => opened,
+    }
+}
+
+/// Makes a file or directory; false when it exists.
+pub(super) fn make_node(directory: BorrowedFd<'_>, name: &OsStr, kind: NodeKind) -> Applied<bool> {
+    let made = match kind {
+        NodeKind::Directory => {
+            nix::sys::stat::mkdirat(directory, name, Mode::from_bits_truncate(0o755))
+        }
+        NodeKind::File => nix::sys::stat::mknodat(
+            directory,
+            name,
+            nix::sys::stat::SFlag::S_IFREG,
+            Mode::from_bits_truncate(0o444),
+            0,
+        ),
+    };
+    match made {
+        Ok(()) => Ok(true),
+        Err(Errno::EEXIST) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The stage is in this mount namespace alone: no path to it can be swapped.
+pub(super) fn make_stage_node(
+    path: &Path,
+    kind: NodeKind,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> Applied {
+    let directory = open_host(path.parent().ok_or(Errno::EINVAL)?)?;
+    let name = path.file_name().ok_or(Errno::EINVAL)?;
+    // The umask is 0 here; set-id bits are not for mkdir(2), and go with a chown.
+    let bits = Mode::from_bits_truncate(mode);
+    match kind {
+        NodeKind::Directory => nix::sys::stat::mkdirat(&directory, name, bits)?,
+        NodeKind::File => {
+            nix::sys::stat::mknodat(&directory, name, nix::sys::stat::SFlag::S_IFREG, bits, 0)?;
+        }
+    }
+    if let Some((uid, gid)) = owner {
+        let (uid, gid) = (unistd::Uid::from_raw(uid), unistd::Gid::from_raw(gid));
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        unistd::fchownat(&directory, name, Some(uid), Some(gid), flags)?;
+    }
+    if mode & 0o6000 != 0 {
+        let how = nix::sys::stat::FchmodatFlags::FollowSymlink;
+        nix::sys::stat::fchmodat(&directory, name, bits, how)?;
+    }
+    Ok(())
+}
