@@ -524,7 +524,7 @@ impl<'a> Reading<'a> {
         let path = magic(node);
         for prefix in self.marks.prefixes() {
             let name = CString::new(format!("{prefix}{name}")).map_err(|_| Errno::EINVAL);
-            match sys::get_xattr(&path, &name.during("getxattr")?, &mut value) {
+            match sys::xattr::get(&path, &name.during("getxattr")?, &mut value) {
                 Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
                 length => return Ok(Some(value[..length.during("getxattr")?].to_vec())),
             }
@@ -625,7 +625,7 @@ fn xattrs(node: &OwnedFd) -> Refusable<BTreeMap<CString, Vec<u8>>> {
     for_each_xattr(&path, &mut list, |name| {
         let bytes = name.to_bytes();
         if !Marks::Either.prefixes().iter().any(|prefix| bytes.starts_with(prefix.as_bytes())) {
-            let length = sys::get_xattr(&path, name, &mut value).during("getxattr")?;
+            let length = sys::xattr::get(&path, name, &mut value).during("getxattr")?;
             found.insert(name.to_owned(), value[..length].to_vec());
         }
         Ok(())

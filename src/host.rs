@@ -373,7 +373,7 @@ impl Host for Machine {
             return self.may_write(&group.join("cgroup.procs")) && self.may_write(group);
         }
         [c"trusted.delegate", c"user.delegate"].into_iter().any(|name| {
-            let holds = sys::xattr_is(group, name, b'1').map_err(io::Error::from);
+            let holds = sys::xattr::is(group, name, b'1').map_err(io::Error::from);
             self.ask("whether this is delegated:", group, holds).unwrap_or(false)
         })
     }
@@ -403,7 +403,7 @@ impl Host for Machine {
             Marks::Either => &[c"trusted.overlay.opaque", c"user.overlay.opaque"],
         };
         names.iter().any(|name| {
-            let holds = sys::xattr_is(path, name, b'y').map_err(io::Error::from);
+            let holds = sys::xattr::is(path, name, b'y').map_err(io::Error::from);
             self.ask("whether this is opaque:", path, holds).unwrap_or(false)
         })
     }
@@ -583,7 +583,7 @@ impl Host for Machine {
         let is_set_uid = found.is_file() && found.uid() == 0 && found.mode() & 0o4000 != 0;
         let mut value = [0_u8; 64];
         let mut has_capabilities = || {
-            sys::get_xattr(path, c"security.capability", &mut value).is_ok_and(|length| length > 0)
+            sys::xattr::get(path, c"security.capability", &mut value).is_ok_and(|length| length > 0)
         };
         Ok(is_set_uid || has_capabilities())
     }

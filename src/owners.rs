@@ -34,7 +34,7 @@ pub fn shift(root: &Path, uid: &[IdRange], gid: &[IdRange]) -> Result<(), TreeEr
     })?;
     let mark = format!("{} {}", text(uid), text(gid));
     let link = link_of(directory.as_fd());
-    match sys::getxattr(&link, MARK).map_err(failed("getxattr"))? {
+    match sys::xattr::value(&link, MARK).map_err(failed("getxattr"))? {
         Some(found) if found == mark.as_bytes() => return Ok(()),
         Some(found) => {
             let found = String::from_utf8_lossy(&found).into_owned();
@@ -48,7 +48,7 @@ pub fn shift(root: &Path, uid: &[IdRange], gid: &[IdRange]) -> Result<(), TreeEr
     let walk = Walk { uid, gid };
     walk.give(directory.as_fd(), root)?;
     walk.below(directory.as_fd(), root)?;
-    match sys::set_xattr(&link, MARK, mark.as_bytes()) {
+    match sys::xattr::set(&link, MARK, mark.as_bytes()) {
         // Without marks the tree is looked through each time.
         Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
         Err(errno) => Err(failed("setxattr")(errno)),
@@ -121,7 +121,7 @@ impl Walk<'_> {
         let link = link_of(entry);
         // A new owner takes both back.
         let capabilities = match kind {
-            libc::S_IFREG => sys::getxattr(&link, c"security.capability")
+            libc::S_IFREG => sys::xattr::value(&link, c"security.capability")
                 .map_err(failed("getxattr"))?
                 .and_then(|value| of_namespace(&value, translate(self.uid, 0))),
             _ => None,
@@ -141,7 +141,7 @@ impl Walk<'_> {
             })?;
         }
         if let Some(value) = capabilities {
-            sys::set_xattr(&link, c"security.capability", &value).map_err(failed("setxattr"))?;
+            sys::xattr::set(&link, c"security.capability", &value).map_err(failed("setxattr"))?;
         }
         Ok(found)
     }

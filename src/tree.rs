@@ -277,7 +277,7 @@ pub(crate) fn for_each_xattr(
     names: &mut [u8],
     mut each: impl FnMut(&CStr) -> Refusable,
 ) -> Refusable {
-    let length = match sys::list_xattrs(path, names) {
+    let length = match sys::xattr::list(path, names) {
         Err(Errno::EOPNOTSUPP) => 0,
         length => length.during("listxattr")?,
     };
@@ -673,8 +673,8 @@ impl<'a> Copying<'a> {
                     Refused::because(call, errno, format!("`{}`", printable(as_path(name))))
                 }
             };
-            let length = sys::get_xattr(source, name, value).map_err(told("getxattr"))?;
-            sys::set_xattr(target, name, &value[..length]).map_err(told("setxattr"))
+            let length = sys::xattr::get(source, name, value).map_err(told("getxattr"))?;
+            sys::xattr::set(target, name, &value[..length]).map_err(told("setxattr"))
         })?;
         Ok(dropped)
     }
@@ -704,7 +704,7 @@ fn next_extent(file: &File, range: Range<u64>) -> Refusable<Option<Range<u64>>> 
 fn forget_acls(file: &OwnedFd) -> Refusable {
     let path = magic(file);
     for name in [c"system.posix_acl_access", c"system.posix_acl_default"] {
-        match sys::remove_xattr(&path, name) {
+        match sys::xattr::remove(&path, name) {
             Err(Errno::ENODATA | Errno::EOPNOTSUPP) => {}
             removed => removed.during("removexattr")?,
         }

@@ -559,7 +559,7 @@ impl<'a> Tree<'a> {
         for (name, value) in &attributes.xattrs {
             let is_kept = match xattr::judge(name, value, self.options.owners)? {
                 Verdict::Drop => false,
-                Verdict::Keep(name) => match sys::fsetxattr(fd, &name, value) {
+                Verdict::Keep(name) => match sys::xattr::set_opened(fd, &name, value) {
                     Ok(()) => true,
                     // The file system has none of the kind.
                     Err(Errno::EOPNOTSUPP) => false,
@@ -648,7 +648,7 @@ impl<'a> Tree<'a> {
             Whiteouts::Plain => &[],
         };
         for mark in marks.iter().filter(|_| directory.is_opaque) {
-            sys::fsetxattr(fd.as_fd(), mark, b"y")
+            sys::xattr::set_opened(fd.as_fd(), mark, b"y")
                 .map_err(|errno| Reason::System("mark the directory opaque", errno))?;
         }
         self.describe(fd.as_fd(), &directory.attributes, path)

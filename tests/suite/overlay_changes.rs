@@ -334,7 +334,7 @@ fn a_redirect_that_leads_out_is_an_error() {
     fs::create_dir(overlay.path("upper/x")).unwrap();
     for value in ["..", "/..", "/a/../../b", "a/b", "", "/"] {
         let path = overlay.path("upper/x");
-        jailrun::sys::set_xattr(&path, c"trusted.overlay.redirect", value.as_bytes()).unwrap();
+        jailrun::sys::xattr::set(&path, c"trusted.overlay.redirect", value.as_bytes()).unwrap();
         let upper = File::open(overlay.path("upper")).unwrap();
         let error = changes::read(upper.as_fd(), Lowers::Unknown, Marks::Trusted).unwrap_err();
         assert_eq!((error.errno, &*error.path), (Errno::EINVAL, Path::new("/x")), "{value}");

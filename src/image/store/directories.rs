@@ -84,7 +84,7 @@ fn link_to(fd: &OwnedFd) -> PathBuf {
 fn is_opaque(directory: &OwnedFd) -> nix::Result<bool> {
     let link = link_to(directory);
     for name in [c"trusted.overlay.opaque", c"user.overlay.opaque"] {
-        if sys::getxattr(&link, name)?.as_deref() == Some(b"y") {
+        if sys::xattr::value(&link, name)?.as_deref() == Some(b"y") {
             return Ok(true);
         }
     }
@@ -156,11 +156,11 @@ fn describe(directory: &OwnedFd, source: &OwnedFd) -> nix::Result<()> {
         fchown(directory, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
     }
     let link = link_to(source);
-    for name in sys::listxattr(&link)? {
-        let Some(value) = sys::getxattr(&link, &name)? else { continue };
+    for name in sys::xattr::names(&link)? {
+        let Some(value) = sys::xattr::value(&link, &name)? else { continue };
         // What steers overlayfs is not an attribute of the image.
         if let Ok(Verdict::Keep(name)) = judge(name.to_bytes(), &value, Owners::Keep) {
-            sys::fsetxattr(directory.as_fd(), &name, &value)?;
+            sys::xattr::set_opened(directory.as_fd(), &name, &value)?;
         }
     }
     fchmod(directory, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;

@@ -1,16 +1,19 @@
-//! The system calls that nix lacks. The only module with `unsafe`.
+//! The system calls that nix lacks, and the heap. The only module with `unsafe`.
 //!
 //! Each function is one call, takes and returns values, and decides nothing.
 #![allow(unsafe_code)]
 
+mod heap;
+pub mod xattr;
+
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::NixPath as _;
 use nix::errno::Errno;
 
+pub use self::heap::{Heap, Threads};
 use crate::seccomp::Instruction;
 
 /// Result of a system call.
@@ -672,66 +675,6 @@ pub fn own(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Whether an extended attribute holds one byte, getxattr(2).
-pub fn xattr_is(path: &Path, name: &CStr, wanted: u8) -> Result<bool> {
-    let path = c_path(path)?;
-    let mut value = [0_u8; 2];
-    // SAFETY: path and name are NUL-terminated; the buffer has the length given.
-    let length = unsafe {
-        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
-    match Errno::result(length) {
-        Ok(length) => Ok(length == 1 && value[0] == wanted),
-        // None of that name, of that kind, or a longer value.
-        Err(Errno::ENODATA | Errno::EOPNOTSUPP | Errno::ERANGE) => Ok(false),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Value of an extended attribute, getxattr(2); `None` when there is none.
-pub fn getxattr(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
-    let path = c_path(path)?;
-    let mut value = vec![0_u8; 1 << 16];
-    // SAFETY: path and name are NUL-terminated; the buffer has the length given.
-    let length = unsafe {
-        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
-    match Errno::result(length) {
-        Ok(length) => {
-            value.truncate(usize::try_from(length).unwrap_or(0));
-            Ok(Some(value))
-        }
-        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Names of the extended attributes, listxattr(2).
-pub fn listxattr(path: &Path) -> Result<Vec<CString>> {
-    let path = c_path(path)?;
-    let mut names = vec![0_u8; 1 << 16];
-    // SAFETY: the path is NUL-terminated; the buffer has the length given.
-    let length = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
-    match Errno::result(length) {
-        Ok(length) => {
-            names.truncate(usize::try_from(length).unwrap_or(0));
-            let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-            names.map(|name| CString::new(name).map_err(|_| Errno::EINVAL)).collect()
-        }
-        Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Sets an extended attribute, fsetxattr(2).
-pub fn fsetxattr(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
-    // SAFETY: the name is NUL-terminated; pointer and length describe the value.
-    let result = unsafe {
-        libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
-    Errno::result(result).map(drop)
-}
-
 /// Gives every signal its default disposition, those too that the C library
 /// keeps to itself. The two that cannot change stay as they are.
 pub fn default_signals() {
@@ -844,189 +787,6 @@ pub fn vfork(child: &mut dyn FnMut() -> i32) -> Result<nix::unistd::Pid> {
     // The stack stays mapped until this process ends, which gives it back for
     // less than a call.
     Errno::result(pid).map(nix::unistd::Pid::from_raw)
-}
-
-/// How many callers have threads at this time; see [`Threads`].
-static THREADS: AtomicU32 = AtomicU32::new(0);
-
-/// Permits threads while it lives: the heap is locked meanwhile. Whoever has
-/// one joins each thread itself before it drops it; that a scope of threads has
-/// ended does not mean that they have.
-#[derive(Debug)]
-pub struct Threads(());
-
-impl Threads {
-    /// Announces threads.
-    pub fn announce() -> Self {
-        THREADS.fetch_add(1, Ordering::SeqCst);
-        Self(())
-    }
-}
-
-impl Drop for Threads {
-    fn drop(&mut self) {
-        THREADS.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
-/// Ends a process for which there is no memory: one that aborts says it to
-/// nobody, and its status is none of jailrun's.
-fn out_of_memory() -> ! {
-    const MESSAGE: &[u8] = b"jailrun: out of memory\n";
-    // SAFETY: pointer and length describe the message.
-    unsafe { libc::write(2, MESSAGE.as_ptr().cast(), MESSAGE.len()) };
-    exit_now(125)
-}
-
-/// What an allocation gives, unless there is no memory.
-fn memory(pointer: *mut u8) -> *mut u8 {
-    if pointer.is_null() {
-        out_of_memory();
-    }
-    pointer
-}
-
-/// The heap: the C library's.
-#[cfg(not(target_env = "musl"))]
-#[derive(Debug, Default)]
-pub struct Heap;
-
-#[cfg(not(target_env = "musl"))]
-impl Heap {
-    /// The C library's heap.
-    pub const fn new() -> Self {
-        Self
-    }
-}
-
-// SAFETY: hands on to the system's, which keeps the contract.
-#[cfg(not(target_env = "musl"))]
-unsafe impl std::alloc::GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        // SAFETY: the caller's promises are the callee's.
-        memory(unsafe { std::alloc::System.alloc(layout) })
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: std::alloc::Layout) -> *mut u8 {
-        // SAFETY: as above.
-        memory(unsafe { std::alloc::System.alloc_zeroed(layout) })
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
-        // SAFETY: as above.
-        unsafe { std::alloc::System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
-        // SAFETY: as above.
-        memory(unsafe { std::alloc::System.realloc(pointer, layout, size) })
-    }
-}
-
-/// The heap of a program that has one thread almost all the time: dlmalloc
-/// without a lock, which on every allocation costs more than the allocation.
-/// While [`Threads`] are announced, with one.
-#[cfg(target_env = "musl")]
-#[derive(Debug)]
-pub struct Heap {
-    heap: std::cell::UnsafeCell<dlmalloc::Dlmalloc>,
-    lock: std::sync::Mutex<()>,
-}
-
-#[cfg(target_env = "musl")]
-impl Heap {
-    /// An empty heap.
-    pub const fn new() -> Self {
-        Self {
-            heap: std::cell::UnsafeCell::new(dlmalloc::Dlmalloc::new()),
-            lock: std::sync::Mutex::new(()),
-        }
-    }
-
-    /// Keeps other threads out, if there are any.
-    fn enter(&self) -> Option<std::sync::MutexGuard<'_, ()>> {
-        if THREADS.load(Ordering::Relaxed) == 0 {
-            return None;
-        }
-        // No panic leaves the heap half changed: dlmalloc aborts.
-        Some(self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
-    }
-}
-
-#[cfg(target_env = "musl")]
-impl Default for Heap {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-// SAFETY: jailrun has threads only while they are announced, when there is a
-// lock, and the process that shares its memory runs only while this one is
-// suspended (see vfork).
-#[cfg(target_env = "musl")]
-unsafe impl Sync for Heap {}
-
-// SAFETY: dlmalloc keeps the contract of GlobalAlloc; a second thread is locked
-// out, and no signal handler enters it.
-#[cfg(target_env = "musl")]
-unsafe impl std::alloc::GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        let _guard = self.enter();
-        // SAFETY: the only reference at this time; size and alignment are valid.
-        memory(unsafe { (*self.heap.get()).malloc(layout.size(), layout.align()) })
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: std::alloc::Layout) {
-        let _guard = self.enter();
-        // SAFETY: as above; the pointer comes from this heap with that layout.
-        unsafe { (*self.heap.get()).free(pointer, layout.size(), layout.align()) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: std::alloc::Layout, size: usize) -> *mut u8 {
-        let _guard = self.enter();
-        // SAFETY: as above.
-        memory(unsafe { (*self.heap.get()).realloc(pointer, layout.size(), layout.align(), size) })
-    }
-}
-
-/// Names of a file's extended attributes, each ended by NUL; listxattr(2).
-/// Returns how much of the buffer they take.
-pub fn list_xattrs(path: &Path, names: &mut [u8]) -> Result<usize> {
-    let path = c_path(path)?;
-    // SAFETY: the path is NUL-terminated; pointer and length describe the buffer.
-    let length = Errno::result(unsafe {
-        libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len())
-    })?;
-    Ok(length as usize)
-}
-
-/// Value of an extended attribute, getxattr(2). Returns its length.
-pub fn get_xattr(path: &Path, name: &CStr, value: &mut [u8]) -> Result<usize> {
-    let path = c_path(path)?;
-    // SAFETY: path and name are NUL-terminated; pointer and length describe the
-    // buffer.
-    let length = Errno::result(unsafe {
-        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    })?;
-    Ok(length as usize)
-}
-
-/// Sets an extended attribute, setxattr(2).
-pub fn set_xattr(path: &Path, name: &CStr, value: &[u8]) -> Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: path and name are NUL-terminated; pointer and length describe the
-    // value.
-    let result = unsafe {
-        libc::setxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
-    Errno::result(result).map(drop)
-}
-
-/// Removes an extended attribute, removexattr(2).
-pub fn remove_xattr(path: &Path, name: &CStr) -> Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: path and name are NUL-terminated.
-    Errno::result(unsafe { libc::removexattr(path.as_ptr(), name.as_ptr()) }).map(drop)
 }
 
 /// Sets the times of last access and modification of what a descriptor refers
