@@ -40,7 +40,17 @@ pub fn parse_line(line: &[u8]) -> Option<Line<'_>> {
     let target = fields.nth(2)?;
     let options = fields.next()?;
     let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
-    let has = |name: &[u8]| options.split(|byte| *byte == b',').any(|option| option == name);
+    let mut flags = MountFlags::NONE;
+    for option in options.split(|byte| *byte == b',') {
+        match option {
+            b"ro" => flags.read_only = true,
+            b"nosuid" => flags.nosuid = true,
+            b"nodev" => flags.nodev = true,
+            b"noexec" => flags.noexec = true,
+            b"noatime" => flags.noatime = true,
+            _ => {}
+        }
+    }
     Some(Line {
         id,
         parent,
@@ -49,13 +59,7 @@ pub fn parse_line(line: &[u8]) -> Option<Line<'_>> {
             false => Cow::Borrowed(Path::new(OsStr::from_bytes(target))),
         },
         fstype: String::from_utf8_lossy(fstype),
-        flags: MountFlags {
-            read_only: has(b"ro"),
-            nosuid: has(b"nosuid"),
-            nodev: has(b"nodev"),
-            noexec: has(b"noexec"),
-            noatime: has(b"noatime"),
-        },
+        flags,
     })
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::root::{inodes_of, option};
 use super::step::{FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
-use super::{Planner, origin};
+use super::{Planner, origin, view};
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::plan::cgroup::LeftOut;
@@ -593,7 +593,7 @@ impl<H: Host> Planner<'_, H> {
                     let below: Vec<_> = self
                         .expected
                         .iter()
-                        .filter(|mount| mount.target != found && mount.target.starts_with(&found))
+                        .filter(|mount| view::below(&mount.target, &found).is_some())
                         .cloned()
                         .collect();
                     self.expect(found.clone(), None, flags, true);
@@ -630,15 +630,18 @@ impl<H: Host> Planner<'_, H> {
         };
         self.expected
             .iter()
-            .filter(|mount| path.starts_with(&mount.target))
-            .max_by_key(|mount| mount.target.components().count())
+            .filter(|mount| {
+                path.as_os_str() == mount.target.as_os_str()
+                    || view::below(path, &mount.target).is_some()
+            })
+            .max_by_key(|mount| mount.target.as_os_str().len())
             .map_or(none, |mount| mount.flags)
     }
 
     /// A path of the default lists is in the kernel's file systems: where the
     /// root has a plain directory instead, there is nothing to hide.
     fn is_worth_it(&self, path: &Path) -> bool {
-        let is_default = MASKED.iter().chain(PROTECTED).any(|known| path == Path::new(known));
+        let is_default = MASKED.iter().chain(PROTECTED).any(|known| path.as_os_str() == *known);
         !is_default
             || matches!(self.view.holder(path), Some(holder) if matches!(holder.place, Place::Kernel(_)) || holder.is_root)
     }

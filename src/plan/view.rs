@@ -183,15 +183,41 @@ impl View {
         }
     }
 
+    /// Where a path leads that the plan does not make, when that can be told at
+    /// once.
+    fn walk_plain(&self, host: &impl Host, path: &Path) -> Option<Walk> {
+        if let Some(behind) = self.right_in_mount(path) {
+            return match host.look(&behind) {
+                Ok(Kind::Link) => None,
+                Ok(kind) => Some(Walk::Found(path.to_owned(), kind)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Some(Walk::Missing(path.to_owned()))
+                }
+                Err(_) => None,
+            };
+        }
+        let behind = self.behind(host, path)?;
+        let (same, kind) = host.canonical(&behind).ok()?;
+        (same.as_os_str() == behind.as_os_str()).then(|| Walk::Found(path.to_owned(), kind))
+    }
+
+    /// The host's path behind one whose parent is a mount of a part of the
+    /// host's tree: no link can be on the way to it.
+    fn right_in_mount(&self, path: &Path) -> Option<PathBuf> {
+        let (target, layer) = self.layer(path)?;
+        let (Place::Host(base) | Place::Kernel(base)) = &layer.place else { return None };
+        let name = below(path, target)?;
+        let is_one = !name.as_encoded_bytes().contains(&b'/') && name != "." && name != "..";
+        is_one.then(|| base.join(name))
+    }
+
     /// Follows a path as a process of the jail would.
     pub fn walk(&self, host: &impl Host, path: &Path) -> io::Result<Walk> {
         // Most paths have no link on the way, which one call tells.
         if !self.made.contains_key(path.as_os_str())
-            && let Some(behind) = self.behind(host, path)
-            && let Ok((same, kind)) = host.canonical(&behind)
-            && same == behind
+            && let Some(walk) = self.walk_plain(host, path)
         {
-            return Ok(Walk::Found(path.to_owned(), kind));
+            return Ok(walk);
         }
         let mut current = PathBuf::from("/");
         let mut kind = Kind::Directory;
@@ -305,6 +331,16 @@ fn is_missing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
+/// What of a normal absolute path comes after that of a directory above it. By
+/// bytes: to compare a `Path` means to take it apart each time.
+pub(super) fn below<'p>(path: &'p Path, directory: &Path) -> Option<&'p OsStr> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let directory = directory.as_os_str().as_bytes();
+    let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+    let rest = path.as_os_str().as_bytes().strip_prefix(directory)?.strip_prefix(b"/")?;
+    (!rest.is_empty()).then(|| OsStr::from_bytes(rest))
+}
+
 /// A normal absolute path and all above it, longest first.
 fn parents(path: &Path) -> impl Iterator<Item = &OsStr> {
     use std::os::unix::ffi::OsStrExt as _;
@@ -339,6 +375,18 @@ mod tests {
         };
         assert_eq!(list("/a/bc/d"), ["/a/bc/d", "/a/bc", "/a", "/"]);
         assert_eq!(list("/"), ["/"]);
+    }
+
+    #[test]
+    fn what_is_below_a_directory_is_what_its_path_goes_on_with() {
+        let below = |path: &'static str, directory: &str| {
+            below(Path::new(path), Path::new(directory)).and_then(OsStr::to_str)
+        };
+        assert_eq!(below("/a/b/c", "/a"), Some("b/c"));
+        assert_eq!(below("/a", "/"), Some("a"));
+        for (path, directory) in [("/a", "/a"), ("/ab", "/a"), ("/", "/"), ("/b", "/a")] {
+            assert_eq!(below(path, directory), None, "{path} {directory}");
+        }
     }
 
     #[test]
