@@ -28,6 +28,7 @@ pub(super) fn prepare(
         write(cx, pid, map)?;
     }
     let mut opened = Vec::with_capacity(trees.len());
+    let mut probed = None;
     if !trees.is_empty() {
         let path = PathBuf::from(format!("{pid}/ns/user"));
         let namespace = sys::openat2(cx.proc()?, &path, libc::O_RDONLY, 0)?;
@@ -35,7 +36,7 @@ pub(super) fn prepare(
         let nobody = match mapped {
             Some(map) => {
                 let nobody = nobody(cx)?;
-                probe(map, nobody, namespace.as_fd())?;
+                probed = Some(probe(map, nobody, namespace.as_fd())?);
                 nobody
             }
             None => (0, 0),
@@ -49,7 +50,10 @@ pub(super) fn prepare(
         }
     }
     let borrowed: Vec<_> = opened.iter().map(|fd| fd.as_fd()).collect();
-    Ok(sys::send_fds(socket, &borrowed)?)
+    sys::send_fds(socket, &borrowed)?;
+    // The end of a file system waits for every CPU; the jail has not to.
+    drop(probed);
+    Ok(())
 }
 
 fn write(cx: &Context, pid: libc::pid_t, map: &IdMaps) -> Applied {
@@ -230,8 +234,8 @@ fn samples(map: &IdMaps) -> Vec<Owners> {
 
 /// Looks at a file system of files whose owners are known whether a user
 /// namespace maps what was planned: the root of a tree, mostly root's, does not
-/// tell.
-fn probe(map: &IdMaps, nobody: Owners, namespace: BorrowedFd<'_>) -> Applied {
+/// tell. Returns the file system.
+fn probe(map: &IdMaps, nobody: Owners, namespace: BorrowedFd<'_>) -> Applied<OwnedFd> {
     use nix::fcntl::AtFlags;
     use nix::sys::stat::{Mode, SFlag, fstatat, mknodat};
     use nix::unistd::{Gid, Uid, fchownat};
@@ -252,7 +256,7 @@ fn probe(map: &IdMaps, nobody: Owners, namespace: BorrowedFd<'_>) -> Applied {
     match sys::mount_setattr(files.as_fd(), false, &attr) {
         // A kernel before 6.3 maps no tmpfs: there is what it says of the maps
         // in /proc, and the root of each tree.
-        Err(Errno::EINVAL) => return Ok(()),
+        Err(Errno::EINVAL) => return Ok(files),
         mapped => mapped?,
     }
     for (before, name) in &samples {
@@ -262,7 +266,7 @@ fn probe(map: &IdMaps, nobody: Owners, namespace: BorrowedFd<'_>) -> Applied {
             ..failed
         })?;
     }
-    Ok(())
+    Ok(files)
 }
 
 #[cfg(test)]
