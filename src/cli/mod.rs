@@ -147,48 +147,6 @@ fn has_error(diagnostics: &[Diagnostic]) -> bool {
 mod tests {
     use super::*;
 
-    fn both(words: &[&str]) -> (Option<Up>, Option<Up>) {
-        let line: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
-        let plain = up::plain(line.clone().into_iter());
-        let full = match Cli::try_parse_from(line) {
-            Ok(Cli { command: Command::Up(up) }) => Some(up),
-            _ => None,
-        };
-        (plain, full)
-    }
-
-    #[test]
-    fn the_plain_reader_agrees_with_the_parser() {
-        for words in [
-            &["jailrun", "up", "a.toml"][..],
-            &["jailrun", "up", "-q", "a.toml"],
-            &["jailrun", "up", "a.toml", "--set", "x=1", "--quiet", "--set", "y="],
-            &["jailrun", "up", "a.toml", "--", "-x", "--", "y"],
-            &["jailrun", "up", "a.toml", "--"],
-        ] {
-            let (plain, full) = both(words);
-            assert!(plain.is_some(), "{words:?}");
-            assert_eq!(plain, full, "{words:?}");
-        }
-    }
-
-    #[test]
-    fn the_plain_reader_leaves_the_rest_to_the_parser() {
-        for words in [
-            &["jailrun"][..],
-            &["jailrun", "up"],
-            &["jailrun", "up", "--help"],
-            &["jailrun", "up", "a.toml", "b.toml"],
-            &["jailrun", "up", "a.toml", "--dry-run"],
-            &["jailrun", "up", "a.toml", "--set"],
-            &["jailrun", "up", "--set=x=1", "a.toml"],
-            &["jailrun", "up", "-"],
-            &["jailrun", "check", "a.toml"],
-        ] {
-            assert_eq!(both(words).0, None, "{words:?}");
-        }
-    }
-
     #[test]
     fn the_parser_is_sound() {
         use clap::CommandFactory as _;

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{complain, has_error, report};
+use super::{complain, has_error, print, report};
 use crate::diagnostic;
 use crate::host::Machine;
 use crate::plan::step::Step;
 use crate::plan::{self, Care};
-use crate::seccomp::print;
+use crate::seccomp;
 use crate::unit;
 
 #[derive(Debug, Args)]
@@ -66,11 +66,11 @@ impl SeccompVerb {
         };
         let policy = filter.policy();
         let text = match (self.pseudo, self.json) {
-            (true, _) => print::pseudo(&policy),
-            (_, true) => format!("{:#}\n", print::profile(&policy)),
-            _ => print::disassembly(&policy, &filter.program()),
+            (true, _) => seccomp::print::pseudo(&policy),
+            (_, true) => format!("{:#}\n", seccomp::print::profile(&policy)),
+            _ => seccomp::print::disassembly(&policy, &filter.program()),
         };
-        match super::print(&text) {
+        match print(&text) {
             0 => 0,
             _ => 2,
         }

@@ -593,7 +593,7 @@ impl<H: Host> Planner<'_, H> {
                     let below: Vec<_> = self
                         .expected
                         .iter()
-                        .filter(|mount| view::below(&mount.target, &found).is_some())
+                        .filter(|mount| view::rest_below(&mount.target, &found).is_some())
                         .cloned()
                         .collect();
                     self.expect(found.clone(), None, flags, true);
@@ -621,21 +621,14 @@ impl<H: Host> Planner<'_, H> {
 
     /// Flags of the mount that a path lies on.
     fn inherited(&self, path: &Path) -> MountFlags {
-        let none = MountFlags {
-            read_only: false,
-            nosuid: false,
-            nodev: false,
-            noexec: false,
-            noatime: false,
-        };
         self.expected
             .iter()
             .filter(|mount| {
                 path.as_os_str() == mount.target.as_os_str()
-                    || view::below(path, &mount.target).is_some()
+                    || view::rest_below(path, &mount.target).is_some()
             })
             .max_by_key(|mount| mount.target.as_os_str().len())
-            .map_or(none, |mount| mount.flags)
+            .map_or(MountFlags::NONE, |mount| mount.flags)
     }
 
     /// A path of the default lists is in the kernel's file systems: where the

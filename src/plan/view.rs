@@ -201,12 +201,12 @@ impl View {
         (same.as_os_str() == behind.as_os_str()).then(|| Walk::Found(path.to_owned(), kind))
     }
 
-    /// The host's path behind one whose parent is a mount of a part of the
-    /// host's tree: no link can be on the way to it.
+    /// The host's path behind a path whose parent is itself a mount of a part of
+    /// the host's tree: there is nothing on the way that could be a link.
     fn right_in_mount(&self, path: &Path) -> Option<PathBuf> {
         let (target, layer) = self.layer(path)?;
         let (Place::Host(base) | Place::Kernel(base)) = &layer.place else { return None };
-        let name = below(path, target)?;
+        let name = rest_below(path, target)?;
         let is_one = !name.as_encoded_bytes().contains(&b'/') && name != "." && name != "..";
         is_one.then(|| base.join(name))
     }
@@ -219,6 +219,11 @@ impl View {
         {
             return Ok(walk);
         }
+        self.walk_slowly(host, path)
+    }
+
+    /// The same, part by part.
+    pub(super) fn walk_slowly(&self, host: &impl Host, path: &Path) -> io::Result<Walk> {
         let mut current = PathBuf::from("/");
         let mut kind = Kind::Directory;
         let mut rest: VecDeque<OsString> = names(path);
@@ -333,7 +338,7 @@ fn is_missing(error: &io::Error) -> bool {
 
 /// What of a normal absolute path comes after that of a directory above it. By
 /// bytes: to compare a `Path` means to take it apart each time.
-pub(super) fn below<'p>(path: &'p Path, directory: &Path) -> Option<&'p OsStr> {
+pub(super) fn rest_below<'p>(path: &'p Path, directory: &Path) -> Option<&'p OsStr> {
     use std::os::unix::ffi::OsStrExt as _;
     let directory = directory.as_os_str().as_bytes();
     let directory = directory.strip_suffix(b"/").unwrap_or(directory);
@@ -380,7 +385,7 @@ mod tests {
     #[test]
     fn what_is_below_a_directory_is_what_its_path_goes_on_with() {
         let below = |path: &'static str, directory: &str| {
-            below(Path::new(path), Path::new(directory)).and_then(OsStr::to_str)
+            rest_below(Path::new(path), Path::new(directory)).and_then(OsStr::to_str)
         };
         assert_eq!(below("/a/b/c", "/a"), Some("b/c"));
         assert_eq!(below("/a", "/"), Some("a"));

@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::io::Write as _;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -11,18 +11,19 @@ use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd;
 
-use super::context::Context;
-use super::enter::Flow;
+use super::context::{Context, Flow};
 use super::error::{Applied, Failed};
-use super::{devices, enter, images, init, landlock, mounts, start, state, verify};
+use super::{
+    devices, enter, images, init, kernel_files, landlock, mounts, paths, start, state, verify,
+};
 use crate::image::progress::Progress;
 use crate::names;
-use crate::plan::step::{MountFlags, Namespace, NodeKind, OpenMode, Propagation, Step};
+use crate::plan::step::{MountFlags, Namespace, NodeKind, Propagation, Step};
 use crate::sys::{self, MountAttr};
 use crate::tree;
 
-/// Applies a step. `plan` and `index` are for the journal, which names the
-/// steps to take back.
+/// Applies the step at `index`. A few of them look at their neighbours, or at the
+/// whole plan.
 pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) -> Applied<Flow> {
     let step = &plan.steps[index].step;
     match step {
@@ -36,11 +37,8 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Errno::EINVAL.into());
             };
-            if mounts::make_node(
-                mounts::make_directory(root.as_fd(), parent)?.as_fd(),
-                name,
-                *kind,
-            )? {
+            if paths::make_node(paths::make_directory(root.as_fd(), parent)?.as_fd(), name, *kind)?
+            {
                 cx.made.push(index);
             }
         }
@@ -50,29 +48,29 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(Errno::EINVAL.into());
             };
-            unistd::symlinkat(&**to, mounts::make_directory(root.as_fd(), parent)?.as_fd(), name)?;
+            unistd::symlinkat(&**to, paths::make_directory(root.as_fd(), parent)?.as_fd(), name)?;
             cx.made.push(index);
         }
         Step::CreateCgroup { directory } => state::create_cgroup(directory)?,
         Step::EnableControllers { directory, controllers } => {
             let words: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
-            write_file(&directory.join("cgroup.subtree_control"), &words.join(" "))?;
+            kernel_files::write_file(&directory.join("cgroup.subtree_control"), &words.join(" "))?;
         }
         Step::MoveSupervisor { directory } => {
             match unistd::mkdir(directory, Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
-            write_file(&directory.join("cgroup.procs"), "0")?;
+            kernel_files::write_file(&directory.join("cgroup.procs"), "0")?;
         }
-        Step::SetLimit { file, value, expect } => set_limit(file, value, expect)?,
+        Step::SetLimit { file, value, expect } => kernel_files::set_limit(file, value, expect)?,
         Step::LimitDevices { directory, is_v2, rules } => {
             devices::limit(directory, *is_v2, rules)?;
         }
-        Step::KillOnOom { directory } => cx.oom = Some(watch_oom(directory)?),
+        Step::KillOnOom { directory } => cx.oom = Some(kernel_files::watch_oom(directory)?),
         Step::OpenStream { fd, path, mode } => {
             let slot = usize::try_from(*fd).map_err(|_| Errno::EBADF)?;
-            cx.streams[slot] = Some(open_stream(path, *mode, cx.umask)?);
+            cx.streams[slot] = Some(start::open_stream(path, *mode, cx.umask)?);
         }
         Step::Supervise { timeout, stop_signal, stop_grace } => {
             cx.supervise = super::Supervision {
@@ -98,7 +96,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         // `tasks` and not `cgroup.procs`: to move one thread, itself, the kernel
         // does not have to wait until no process on the system forks or exits.
-        Step::JoinCgroup { directory } => write_file(&directory.join("tasks"), "0")?,
+        Step::JoinCgroup { directory } => kernel_files::write_file(&directory.join("tasks"), "0")?,
         Step::NewSession => drop(unistd::setsid()?),
         Step::NewKeyring => match sys::new_session_keyring() {
             // A kernel without keyrings has none to share.
@@ -137,7 +135,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::SetHostname { name } => unistd::sethostname(name)?,
         Step::SetDomainname { name } => sys::set_domain_name(name)?,
         Step::LoopbackUp => sys::loopback_up()?,
-        Step::SetSysctl { path, value } => set_sysctl(cx, path, value)?,
+        Step::SetSysctl { path, value } => kernel_files::set_sysctl(cx, path, value)?,
         Step::MountStage { at, options } => {
             let stage = mounts::new_filesystem(c"tmpfs", "jailrun", options, MountFlags::NONE)?;
             mounts::attach(&stage, at)?;
@@ -151,14 +149,14 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::MountLoop { number, filesystem, on, flags } => {
             mounts::mount_loop(cx, *number, *filesystem, on, *flags)?;
         }
-        Step::LockDirectory { path } => cx.locks.push(mounts::lock_directory(path)?),
+        Step::LockDirectory { path } => cx.locks.push(state::lock_directory(path)?),
         Step::MountMemory { at, options } => {
             unistd::mkdir(at, Mode::from_bits_truncate(0o700))?;
             let memory = mounts::new_filesystem(c"tmpfs", "jailrun", options, MountFlags::NONE)?;
             mounts::attach(&memory, at)?;
         }
         Step::MakeStageNode { path, kind, mode, owner } => {
-            mounts::make_stage_node(path, *kind, *mode, *owner)?;
+            paths::make_stage_node(path, *kind, *mode, *owner)?;
         }
         Step::CopyTree { source, tree, owners } => {
             let flags = libc::O_RDONLY | libc::O_DIRECTORY;
@@ -210,7 +208,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::MakeNode { path, kind } => {
             let (directory, name) = cx.place(path)?;
-            if mounts::make_node(directory, name, *kind)? {
+            if paths::make_node(directory, name, *kind)? {
                 cx.fresh = Some(index);
             }
         }
@@ -355,7 +353,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             if let Some(Step::Exec { command, environment }) =
                 plan.steps.get(index + 1).map(|planned| &planned.step)
             {
-                cx.start = Some(start::prepare(cx, command, environment)?);
+                cx.start = Some(start::prepare_exec(cx, command, environment)?);
             }
             if let Some(hold) = hold {
                 sys::capset(*hold, *hold, 0)?;
@@ -365,84 +363,10 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         Step::Exec { command, environment } => {
             let start = match cx.start.take() {
                 Some(start) => start,
-                None => start::prepare(cx, command, environment)?,
+                None => start::prepare_exec(cx, command, environment)?,
             };
             return Err(start::exec(start));
         }
     }
     Ok(Flow::Next)
-}
-
-/// The text to write to the file of a cgroup, or to a file of the kernel: one
-/// write, or it is taken for several.
-pub(super) fn write_file(path: &Path, text: &str) -> Applied {
-    let fd = nix::fcntl::open(path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    unistd::write(&fd, text.as_bytes())?;
-    Ok(())
-}
-
-fn set_limit(file: &Path, value: &str, expect: &str) -> Applied {
-    let fd = nix::fcntl::open(file, OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
-    write_kept(&fd, value, |text| {
-        text.lines().any(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            expect.split_whitespace().all(|word| words.contains(&word))
-        })
-    })
-}
-
-/// Writes to a file of the kernel, and fails unless it reads as it should
-/// afterwards.
-fn write_kept(fd: &OwnedFd, value: &str, is_kept: impl Fn(&str) -> bool) -> Applied {
-    unistd::write(fd, value.as_bytes())?;
-    let mut buffer = [0_u8; 4096];
-    let length = nix::sys::uio::pread(fd, &mut buffer, 0)?;
-    let text = String::from_utf8_lossy(&buffer[..length]);
-    if is_kept(&text) {
-        return Ok(());
-    }
-    let found = text.lines().next().unwrap_or("nothing").trim();
-    Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{found}`")))
-}
-
-/// Through the host's `/proc`, which a root cannot have put anything into: the
-/// kernel shows there what belongs to the namespaces of the process that looks.
-fn set_sysctl(cx: &Context, path: &str, value: &str) -> Applied {
-    let at = Path::new("sys").join(path);
-    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
-    let fd = sys::openat2(cx.proc()?, &at, libc::O_RDWR, resolve)?;
-    if nix::sys::statfs::fstatfs(&fd)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
-        return Err(Failed::because(Errno::ENODEV, "the host's `/proc` is not the kernel's"));
-    }
-    write_kept(&fd, value, |text| text.split_whitespace().eq(value.split_whitespace()))
-}
-
-/// Asks for an event when the v1 group runs out of memory;
-/// `cgroup-v1/memory.rst`, section 10.
-fn watch_oom(directory: &Path) -> Applied<OwnedFd> {
-    use nix::sys::eventfd::{EfdFlags, EventFd};
-    let event: OwnedFd =
-        EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into();
-    let control = nix::fcntl::open(
-        &directory.join("memory.oom_control"),
-        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
-    let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
-    write_file(&directory.join("cgroup.event_control"), &line)?;
-    Ok(event)
-}
-
-fn open_stream(path: &Path, mode: OpenMode, umask: Mode) -> Applied<OwnedFd> {
-    let how = match mode {
-        OpenMode::Read => OFlag::O_RDONLY,
-        OpenMode::Truncate => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC,
-        OpenMode::Append => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
-    };
-    let how = how | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    // The file is made as the caller makes files.
-    let ours = nix::sys::stat::umask(umask);
-    let opened = nix::fcntl::open(path, how, Mode::from_bits_truncate(0o644));
-    nix::sys::stat::umask(ours);
-    Ok(opened?)
 }

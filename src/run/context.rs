@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 
 use super::error::{Applied, Failed};
-use super::mounts::{make_node, open_host};
+use super::paths::{make_node, open_below, open_host};
 use super::start::Start;
 use crate::block_image::LoopDevice;
 use crate::image::store::Held;
@@ -268,10 +268,10 @@ impl Context {
     }
 }
 
-pub(super) fn open_below(root: BorrowedFd<'_>, path: &Path, flags: i32) -> Applied<OwnedFd> {
-    const RESOLVE: u64 =
-        libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_MAGICLINKS;
-    let below = path.strip_prefix("/").unwrap_or(path);
-    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    Ok(sys::openat2(root, below, flags, RESOLVE)?)
+/// Which side of the clone goes on.
+pub(super) enum Flow {
+    /// The same process, with the next step.
+    Next,
+    /// The supervisor: the jail's first process takes the rest.
+    Supervise(unistd::Pid, OwnedFd),
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::apply::write_file;
 use super::error::{Applied, Failed};
+use super::kernel_files::write_file;
 use crate::plan::step::DeviceRule;
 use crate::sys;
 

@@ -1,6 +1,6 @@
 //! Into the jail's namespaces: the clone, and what comes before and after it.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -9,20 +9,16 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::stat::Mode;
 use nix::unistd;
 
-use super::context::Context;
+use super::context::{Context, Flow};
 use super::error::{Applied, Failed};
 use super::ids;
 use crate::plan::step::{HostTree, IdMaps, MapWriter, Namespace, TimeOffsets};
 use crate::sys::{self, Cloned};
 
-/// Which side of the clone goes on.
-pub(super) enum Flow {
-    /// The same process, with the next step.
-    Next,
-    /// The supervisor: the jail's first process takes the rest.
-    Supervise(unistd::Pid, OwnedFd),
-}
-
+/// The clone, and what is done around it. The supervisor keeps one end of a pipe,
+/// which tells it of a failure in the jail, and goes on to its watch. The new process
+/// goes on with the next step; where something is done for it from outside, it waits
+/// for the word, which comes with what was opened for it.
 pub(super) fn enter(
     cx: &mut Context,
     namespaces: &[Namespace],
@@ -61,7 +57,7 @@ pub(super) fn enter(
         Cloned::Parent(pid, pidfd) => {
             if let Some((ours, theirs)) = go {
                 drop(theirs);
-                let prepared = ids::prepare(cx, pid, map, trees, ours.as_fd());
+                let prepared = ids::let_go(cx, pid, map, trees, ours.as_fd());
                 if let Err(failed) = prepared.and_then(|()| cx.leave_room()) {
                     drop(ours);
                     give_up(pidfd.as_fd());
@@ -142,6 +138,7 @@ pub(super) fn die_with_parent(cx: &Context) -> Applied {
     Ok(())
 }
 
+/// Enters a namespace that a path names, setns(2).
 pub(super) fn join(path: &Path, namespace: Namespace) -> Applied {
     let fd = nix::fcntl::open(path, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let flag = nix::sched::CloneFlags::from_bits_retain(namespace.flag());

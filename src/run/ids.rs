@@ -9,7 +9,8 @@ use nix::errno::Errno;
 
 use super::context::Context;
 use super::error::{Applied, Failed};
-use super::mounts::{loop_filesystem, new_filesystem, open_host, propagation_flag};
+use super::mounts::{loop_filesystem, new_filesystem, propagation_flag};
+use super::paths::open_host;
 use crate::plan::describe::tree_text;
 use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Propagation, TreeSource,
@@ -17,7 +18,7 @@ use crate::plan::step::{
 use crate::sys::{self, MountAttr};
 
 /// Writes the maps of a process, opens its trees, and lets it go on.
-pub(super) fn prepare(
+pub(super) fn let_go(
     cx: &Context,
     pid: libc::pid_t,
     map: Option<&IdMaps>,
@@ -51,7 +52,7 @@ pub(super) fn prepare(
     }
     let borrowed: Vec<_> = opened.iter().map(|fd| fd.as_fd()).collect();
     sys::send_fds(socket, &borrowed)?;
-    // The end of a file system waits for every CPU; the jail has not to.
+    // To take a file system apart waits for every CPU; the jail need not.
     drop(probed);
     Ok(())
 }
@@ -234,7 +235,7 @@ fn samples(map: &IdMaps) -> Vec<Owners> {
 
 /// Looks at a file system of files whose owners are known whether a user
 /// namespace maps what was planned: the root of a tree, mostly root's, does not
-/// tell. Returns the file system.
+/// tell. Returns the file system, to be dropped when nobody waits for it.
 fn probe(map: &IdMaps, nobody: Owners, namespace: BorrowedFd<'_>) -> Applied<OwnedFd> {
     use nix::fcntl::AtFlags;
     use nix::sys::stat::{Mode, SFlag, fstatat, mknodat};

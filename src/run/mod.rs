@@ -1,7 +1,16 @@
 //! Running a plan: applying its steps in order, watching the jail, and taking
 //! everything back.
 //!
-//! Nothing is decided here: what happens is in the plan.
+//! Nothing is decided here: what happens is in the plan. [`apply`] has one arm for
+//! each kind of step, and [`context`] is what one step leaves for a later one:
+//!
+//! - [`enter`] is the clone, and [`ids`] what the new process waits for;
+//! - [`paths`], [`mounts`] and [`images`] put up the jail's tree, and [`verify`]
+//!   compares it with the plan;
+//! - [`init`] is the jail's first process, [`start`] the one that becomes the
+//!   command, with [`landlock`] and the [`terminal`];
+//! - [`kernel_files`] and [`devices`] are what is written for limits;
+//! - [`supervise`] watches, and [`state`] is the journal and the taking back.
 
 mod apply;
 mod context;
@@ -11,8 +20,10 @@ pub mod error;
 mod ids;
 mod images;
 mod init;
+mod kernel_files;
 mod landlock;
 mod mounts;
+mod paths;
 mod start;
 pub mod state;
 mod supervise;
@@ -25,8 +36,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use self::context::Context;
-use self::enter::Flow;
+use self::context::{Context, Flow};
 use self::error::{Failed, StepFailed};
 use crate::image::progress::Progress;
 use crate::image::store;

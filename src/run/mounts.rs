@@ -6,19 +6,19 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::AtFlags;
 use nix::sys::stat::Mode;
 use nix::unistd;
 
-use super::context::{Context, open_below};
+use super::context::Context;
 use super::error::{Applied, Failed};
+use super::paths::{open_below, open_host};
 use crate::block_image::{self, LoopDevice};
 use crate::plan::step::{
     DeviceNumber, Filesystem, FsOption, MountFlags, NodeKind, Overlay, Propagation, Spot,
 };
 use crate::sys::{self, MountAttr};
 
-pub(super) fn attribute_bits(flags: MountFlags) -> u64 {
+fn attribute_bits(flags: MountFlags) -> u64 {
     use sys::mount::{ATTR_NOATIME, ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY};
     [
         (flags.read_only, ATTR_RDONLY),
@@ -57,11 +57,6 @@ pub(super) fn propagation_flag(propagation: Propagation) -> u64 {
         Propagation::Shared => libc::MS_SHARED,
         Propagation::Unbindable => libc::MS_UNBINDABLE,
     }
-}
-
-/// A path of the host that planning has found to be without links.
-pub(super) fn open_host(path: &Path) -> Applied<OwnedFd> {
-    Ok(sys::open2(path, libc::O_PATH, libc::RESOLVE_NO_SYMLINKS)?)
 }
 
 pub(super) fn attach(tree: &OwnedFd, at: &Path) -> Applied {
@@ -271,83 +266,6 @@ pub(super) fn mask(cx: &mut Context, target: &Path, kind: NodeKind) -> Applied {
         // On a shared mount it has become shared itself, and so would be its copies.
         sys::mount_setattr(over.as_fd(), false, &propagation_only(Propagation::Private))?;
         cx.cover = Some(over);
-    }
-    Ok(())
-}
-
-pub(super) fn lock_directory(path: &Path) -> Applied<OwnedFd> {
-    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
-    let directory = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
-    match directory.try_lock() {
-        Ok(()) => Ok(directory.into()),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Failed::because(
-            Errno::EWOULDBLOCK,
-            format!("another jail has its changes in `{}`", path.display()),
-        )),
-        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
-    }
-}
-
-/// Opens a directory, and makes it with its missing parents, step by step on
-/// descriptors.
-pub(super) fn make_directory(root: BorrowedFd<'_>, path: &Path) -> Applied<OwnedFd> {
-    let open = || open_below(root, path, libc::O_PATH | libc::O_DIRECTORY);
-    match (open(), path.parent(), path.file_name()) {
-        (Err(Failed { errno: Errno::ENOENT, .. }), Some(parent), Some(name)) => {
-            let parent = make_directory(root, parent)?;
-            make_node(parent.as_fd(), name, NodeKind::Directory)?;
-            open()
-        }
-        (opened, ..) => opened,
-    }
-}
-
-/// Makes a file or directory; false when it exists.
-pub(super) fn make_node(directory: BorrowedFd<'_>, name: &OsStr, kind: NodeKind) -> Applied<bool> {
-    let made = match kind {
-        NodeKind::Directory => {
-            nix::sys::stat::mkdirat(directory, name, Mode::from_bits_truncate(0o755))
-        }
-        NodeKind::File => nix::sys::stat::mknodat(
-            directory,
-            name,
-            nix::sys::stat::SFlag::S_IFREG,
-            Mode::from_bits_truncate(0o444),
-            0,
-        ),
-    };
-    match made {
-        Ok(()) => Ok(true),
-        Err(Errno::EEXIST) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// The stage is in this mount namespace alone: no path to it can be swapped.
-pub(super) fn make_stage_node(
-    path: &Path,
-    kind: NodeKind,
-    mode: u32,
-    owner: Option<(u32, u32)>,
-) -> Applied {
-    let directory = open_host(path.parent().ok_or(Errno::EINVAL)?)?;
-    let name = path.file_name().ok_or(Errno::EINVAL)?;
-    // The umask is 0 here; set-id bits are not for mkdir(2), and go with a chown.
-    let bits = Mode::from_bits_truncate(mode);
-    match kind {
-        NodeKind::Directory => nix::sys::stat::mkdirat(&directory, name, bits)?,
-        NodeKind::File => {
-            nix::sys::stat::mknodat(&directory, name, nix::sys::stat::SFlag::S_IFREG, bits, 0)?;
-        }
-    }
-    if let Some((uid, gid)) = owner {
-        let (uid, gid) = (unistd::Uid::from_raw(uid), unistd::Gid::from_raw(gid));
-        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-        unistd::fchownat(&directory, name, Some(uid), Some(gid), flags)?;
-    }
-    if mode & 0o6000 != 0 {
-        let how = nix::sys::stat::FchmodatFlags::FollowSymlink;
-        nix::sys::stat::fchmodat(&directory, name, bits, how)?;
     }
     Ok(())
 }

@@ -2,16 +2,34 @@
 //! program.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use nix::unistd;
 
-use super::context::{Context, open_below};
+use super::context::Context;
 use super::error::{Applied, Failed};
+use super::paths::open_below;
+use crate::plan::step::OpenMode;
 use crate::sys;
+
+pub(super) fn open_stream(path: &Path, mode: OpenMode, umask: Mode) -> Applied<OwnedFd> {
+    let how = match mode {
+        OpenMode::Read => OFlag::O_RDONLY,
+        OpenMode::Truncate => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC,
+        OpenMode::Append => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
+    };
+    let how = how | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    // The file is made as the caller makes files.
+    let ours = nix::sys::stat::umask(umask);
+    let opened = nix::fcntl::open(path, how, Mode::from_bits_truncate(0o644));
+    nix::sys::stat::umask(ours);
+    Ok(opened?)
+}
 
 /// A terminal of the jail's own devpts becomes the command's streams and its
 /// controlling terminal; the supervisor gets the other end.
@@ -113,7 +131,7 @@ pub(super) struct Start {
 
 /// Everything that comes before execve: under the filter there is nothing left
 /// to do but that, and to report that it has failed.
-pub(super) fn prepare(
+pub(super) fn prepare_exec(
     cx: &Context,
     command: &[String],
     environment: &[(String, String)],

@@ -17,8 +17,8 @@ use nix::sys::stat::Mode;
 use nix::unistd;
 use serde::{Deserialize, Serialize};
 
-use super::apply::write_file;
 use super::error::{Applied, Failed};
+use super::kernel_files::write_file;
 use crate::plan::Plan;
 use crate::plan::step::{HostTree, Spot, Step, TreeSource, Undo};
 use crate::sys;
@@ -283,6 +283,20 @@ fn open_journal(path: &Path, create: bool) -> Applied<File> {
     flags.set(OFlag::O_CREAT, create);
     let mode = Mode::from_bits_truncate(0o600);
     Ok(File::from(nix::fcntl::openat(&directory, name, flags, mode)?))
+}
+
+/// Locks a directory that is kept for one jail.
+pub(super) fn lock_directory(path: &Path) -> Applied<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_DIRECTORY;
+    let directory = std::fs::File::from(sys::open2(path, flags, libc::RESOLVE_NO_SYMLINKS)?);
+    match directory.try_lock() {
+        Ok(()) => Ok(directory.into()),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Failed::because(
+            Errno::EWOULDBLOCK,
+            format!("another jail has its changes in `{}`", path.display()),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
 }
 
 fn try_lock(file: &File) -> Applied<bool> {

@@ -1,6 +1,7 @@
 //! The system calls that nix lacks, and the heap. The only module with `unsafe`.
 //!
-//! Each function is one call, takes and returns values, and decides nothing.
+//! Each function is one call, takes and returns values, and decides nothing, but
+//! for the [heap](Heap) and a few in [`xattr`] that build on the others.
 #![allow(unsafe_code)]
 
 mod heap;

@@ -1,4 +1,4 @@
-//! Extended attributes; xattr(7).
+//! Extended attributes, of what a path leads to over links; xattr(7).
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -23,7 +23,7 @@ pub fn list(path: &Path, names: &mut [u8]) -> Result<usize> {
     Ok(length.cast_unsigned())
 }
 
-/// The same as a list, empty where the file system has none.
+/// Names of a file's extended attributes; empty where its file system has none.
 pub fn names(path: &Path) -> Result<Vec<CString>> {
     let mut names = vec![0_u8; MOST];
     let length = match list(path, &mut names) {
@@ -45,7 +45,7 @@ pub fn get(path: &Path, name: &CStr, value: &mut [u8]) -> Result<usize> {
     Ok(length.cast_unsigned())
 }
 
-/// The same in a buffer of its own; `None` where there is no such attribute.
+/// Value of an extended attribute, however long; `None` where there is none.
 pub fn value(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
     let mut value = vec![0_u8; MOST];
     match get(path, name, &mut value) {
@@ -80,7 +80,7 @@ pub fn set(path: &Path, name: &CStr, value: &[u8]) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The same of what a descriptor refers to, fsetxattr(2).
+/// Sets an extended attribute of what a descriptor refers to, fsetxattr(2).
 pub fn set_opened(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> Result<()> {
     // SAFETY: the name is NUL-terminated; pointer and length describe the value.
     let result = unsafe {

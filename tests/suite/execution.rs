@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::support::{
     self, Bench, CALLERS, Caller, Run, answer, command, eventually, fed, finish, jailrun, run,
+    write_script,
 };
 
 /// Starts a probe in the jail and leaves it running.
@@ -190,8 +191,7 @@ fn a_command_that_ends_at_once_ends_the_jail() {
 fn a_missing_interpreter_is_named() {
     let bench = Bench::new("");
     let script = bench.root.join("script");
-    fs::write(&script, "#!/usr/bin/absent\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&script, "#!/usr/bin/absent\n");
     let run = bench.up(Caller::Root, &["--", "/script"]);
     assert_eq!(run.status, 126);
     assert!(run.stderr.contains("`/usr/bin/absent`"), "{}", run.stderr);

@@ -48,7 +48,7 @@ pub fn scratch() -> tempfile::TempDir {
 /// have open until they execute, and who executes a file that is open for writing
 /// gets `ETXTBSY`.
 pub fn copy_program(from: &Path, to: &Path) {
-    let status = Command::new("cp").args([from, to]).status().unwrap();
+    let status = Command::new("cp").arg("--preserve=mode").args([from, to]).status().unwrap();
     assert!(status.success(), "{} to {}", from.display(), to.display());
 }
 

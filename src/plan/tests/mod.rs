@@ -1,4 +1,5 @@
-//! Plans for hosts that no test machine is.
+//! Plans for hosts that no test machine is: each is a table, see `host`. One file
+//! per subject, and here what several of them need.
 
 mod checks;
 mod generated;
@@ -9,6 +10,7 @@ mod limits;
 mod mounts;
 mod no_panic;
 mod order;
+mod walk;
 mod whole;
 
 use self::host::Table;

@@ -610,8 +610,7 @@ fn control_bytes(sheet: &mut Sheet) {
     let words = ["-c", "\"$1\"", "sh", evil];
     let plain = finish(command(Caller::Root, Path::new("sh"), &words).spawn().unwrap());
     assert!(plain.stderr.contains(['\u{1b}', '\u{7}']), "the control: {plain:?}");
-    fs::write(ground.bench.root.join("evil"), "#!/\u{1b}[2J\n").unwrap();
-    fs::set_permissions(ground.bench.root.join("evil"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&ground.bench.root.join("evil"), "#!/\u{1b}[2J\n");
     for caller in CALLERS {
         for command in [evil, "/evil"] {
             let run = ground.bench.up(caller, &["--", command]);
