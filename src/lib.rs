@@ -1,6 +1,6 @@
 //! jailrun: a declarative sandbox launcher.
 //!
-//! A [unit](unit) is what the user wrote, checked. A [plan](plan) is what will
+//! A [unit](mod@unit) is what the user wrote, checked. A [plan](mod@plan) is what will
 //! happen, in order. [Running](run), [explaining](explain) and
 //! [dry-running](dry_run) are three readings of the same plan.
 //!

@@ -2,7 +2,7 @@
 //! the final execve.
 //!
 //! Everything is decided here, by looking at the unit and asking the host.
-//! Nothing is changed here. [`Planner::steps`] is the page that holds the
+//! Nothing is changed here. `Planner::steps` is the page that holds the
 //! order of a launch.
 
 pub mod cgroup;

@@ -1,16 +1,16 @@
 //! Running a plan: applying its steps in order, watching the jail, and taking
 //! everything back.
 //!
-//! Nothing is decided here: what happens is in the plan. [`apply`] has one arm for
-//! each kind of step, and [`context`] is what one step leaves for a later one:
+//! Nothing is decided here: what happens is in the plan. `apply` has one arm for
+//! each kind of step, and `context` is what one step leaves for a later one:
 //!
-//! - [`enter`] is the clone, and [`ids`] what the new process waits for;
-//! - [`paths`], [`mounts`] and [`images`] put up the jail's tree, and [`verify`]
+//! - `enter` is the clone, and `ids` what the new process waits for;
+//! - `paths`, `mounts` and `images` put up the jail's tree, and `verify`
 //!   compares it with the plan;
-//! - [`init`] is the jail's first process, [`start`] the one that becomes the
-//!   command, with [`landlock`] and the [`terminal`];
-//! - [`kernel_files`] and [`devices`] are what is written for limits;
-//! - [`supervise`] watches, and [`state`] is the journal and the taking back.
+//! - `init` is the jail's first process, `start` the one that becomes the
+//!   command, with `landlock` and the `terminal`;
+//! - `kernel_files` and `devices` are what is written for limits;
+//! - `supervise` watches, and `state` is the journal and the taking back.
 
 mod apply;
 mod context;

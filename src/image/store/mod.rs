@@ -19,7 +19,7 @@
 //! A KEY is a digest: of an image's manifest, of an uncompressed layer, or of
 //! a plain archive with the number of components taken off its names. Above the
 //! layers of an image goes another, with nothing but directories in it; see
-//! [`directories`].
+//! `directories`.
 //!
 //! What has its name under `layers`, `images` or `sources` is complete: it is
 //! made under `tmp`, written out to the disk, and renamed. Whoever is killed
