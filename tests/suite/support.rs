@@ -54,14 +54,14 @@ pub fn copy_program(from: &Path, to: &Path) {
 
 /// Writes a script that is to be executed, as [`copy_program`] does.
 pub fn write_script(path: &Path, text: &str) {
-    let mut install = Command::new("install")
-        .args(["-m", "755", "/dev/stdin"])
+    let mut shell = Command::new("sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
         .arg(path)
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    install.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    assert!(install.wait().unwrap().success(), "{}", path.display());
+    shell.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(shell.wait().unwrap().success(), "{}", path.display());
 }
 
 /// The program under test, where every caller can execute it: this build's, or
