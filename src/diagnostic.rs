@@ -50,13 +50,19 @@ pub struct Diagnostic {
     pub patch: Option<Patch>,
 }
 
+/// A unit without findings is the rule: what puts one together is kept out of
+/// the way of what reads and plans.
 impl Diagnostic {
     /// An error at a place.
+    #[cold]
+    #[inline(never)]
     pub fn error(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, message.into())
     }
 
     /// A warning at a place.
+    #[cold]
+    #[inline(never)]
     pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(Severity::Warning, code, message.into())
     }

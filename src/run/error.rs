@@ -45,6 +45,8 @@ impl From<TreeError> for Failed {
 
 impl Failed {
     /// A failure that jailrun itself has found.
+    #[cold]
+    #[inline(never)]
     pub fn because(errno: Errno, detail: impl Into<String>) -> Self {
         Self { errno, detail: Some(detail.into()) }
     }
