@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
 
-use crate::source::{Sources, Span};
+use crate::source::{Sources, Span, on_one_line, printable};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +169,9 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut group =
-        Group::with_title(level.primary_title(&*diagnostic.message).id(diagnostic.code));
+    let mut group = Group::with_title(
+        level.primary_title(on_one_line(&diagnostic.message)).id(diagnostic.code),
+    );
     let mut shown: Vec<u16> = Vec::new();
     for (span, _) in diagnostic.at.iter().chain(&diagnostic.context) {
         if shown.contains(&span.source) {
@@ -186,25 +187,25 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         let window = Window::around(sources, primary.iter().chain(&context).map(|(at, _)| *at));
         let mut snippet = window.snippet();
         for (span, label) in primary {
-            snippet = snippet
-                .annotation(AnnotationKind::Primary.span(window.range(*span)).label(&**label));
+            let primary = AnnotationKind::Primary.span(window.range(*span));
+            snippet = snippet.annotation(primary.label(on_one_line(label)));
         }
         for (span, label) in context {
-            snippet = snippet
-                .annotation(AnnotationKind::Context.span(window.range(*span)).label(&**label));
+            let context = AnnotationKind::Context.span(window.range(*span));
+            snippet = snippet.annotation(context.label(on_one_line(label)));
         }
         group = group.element(snippet);
     }
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(&**note));
+        group = group.element(Level::NOTE.message(printable(note)));
     }
-    let help = diagnostic.help.as_deref();
+    let help = diagnostic.help.as_deref().map(printable);
     let mut groups = Vec::new();
     match &diagnostic.patch {
         Some(patch) => {
             groups.push(group);
             let window = Window::around(sources, std::iter::once(patch.span));
-            let title = Level::HELP.secondary_title(help.unwrap_or("write this instead"));
+            let title = Level::HELP.secondary_title(help.unwrap_or("write this instead".into()));
             let range = window.range(patch.span);
             groups.push(title.element(
                 window.snippet().patch(annotate_snippets::Patch::new(range, &*patch.replacement)),
@@ -242,7 +243,7 @@ impl<'a> Window<'a> {
     }
 
     fn snippet<T: Clone>(&self) -> Snippet<'a, T> {
-        Snippet::source(self.text).line_start(self.line).path(self.name)
+        Snippet::source(self.text).line_start(self.line).path(on_one_line(self.name))
     }
 
     fn range(&self, span: Span) -> std::ops::Range<usize> {
@@ -264,7 +265,7 @@ pub fn summary(diagnostics: &[Diagnostic], name: &str) -> String {
     }
     .expect("writing to a String cannot fail");
     line.push_str(" in ");
-    line.push_str(name);
+    line.push_str(&on_one_line(name));
     line
 }
 

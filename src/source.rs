@@ -3,7 +3,33 @@
 //! A [`Span`] names its source, so that a value may come from a file, from a
 //! `--set` on the command line, or from any further file, and still be quoted.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+/// Text for a terminal: control characters, which a name or a value may hold,
+/// are spelt out. Line breaks stay.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c.is_control() && c != '\n')
+}
+
+/// Text for one line of a terminal or of a script.
+pub fn on_one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, char::is_control)
+}
+
+fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&is_bad) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match is_bad(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
 
 /// Byte range in one of the [`Sources`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,9 +121,9 @@ impl Sources {
     pub fn place(&self, span: Span) -> String {
         let source = self.get(span.source);
         if source.name == "--set" {
-            return format!("--set {}", source.text);
+            return format!("--set {}", on_one_line(&source.text));
         }
-        format!("{}:{}", source.name, self.position(span).line)
+        format!("{}:{}", on_one_line(&source.name), self.position(span).line)
     }
 }
 
@@ -112,5 +138,13 @@ mod tests {
         let span = Span { source, start: 11, end: 12 };
         assert_eq!(sources.position(span), Position { line: 2, column: 4 });
         assert_eq!(sources.place(span), "a.toml:2");
+    }
+
+    #[test]
+    fn a_place_stays_on_its_line_whatever_the_file_is_called() {
+        let mut sources = Sources::default();
+        let source = sources.add("a\n\u{1b}[31m\u{9b}.toml", "x = 1\n");
+        let span = Span { source, start: 0, end: 1 };
+        assert_eq!(sources.place(span), "a\\n\\u{1b}[31m\\u{9b}.toml:1");
     }
 }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{complain, has_error, print, printable, report};
+use super::{complain, has_error, print, report};
 use crate::audit;
 use crate::diagnostic::{self, Diagnostic};
 use crate::host::Machine;
 use crate::plan::{self, Care};
+use crate::source::on_one_line;
 use crate::unit;
 
 #[derive(Debug, Args)]
@@ -84,7 +85,7 @@ impl Audit {
                 all.push(found.json(&name, &loaded.sources));
             } else {
                 let gap = if index == 0 { "" } else { "\n" };
-                let text = found.text(&printable(&name), &loaded.sources);
+                let text = found.text(&on_one_line(&name), &loaded.sources);
                 if print(&(gap.to_owned() + &text)) != 0 {
                     return 2;
                 }

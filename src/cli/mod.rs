@@ -23,7 +23,7 @@ use self::seccomp::SeccompVerb;
 use self::up::Up;
 use crate::diagnostic::{self, Diagnostic, Severity};
 use crate::run;
-use crate::source::Sources;
+use crate::source::{Sources, printable};
 use crate::unit;
 
 /// Exit status of `up` for jailrun's own failures.
@@ -118,17 +118,6 @@ fn print(text: &str) -> i32 {
             FAILURE
         }
     }
-}
-
-/// Escapes control characters: messages may quote names that a jail chose.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let keep = !c.is_control() || c == '\n';
-            let escaped: Vec<char> = if keep { vec![c] } else { c.escape_default().collect() };
-            escaped
-        })
-        .collect()
 }
 
 fn report(diagnostics: &[Diagnostic], sources: &Sources, name: &str) {

@@ -13,7 +13,7 @@ use crate::host::Machine;
 use crate::image::progress::Progress;
 use crate::plan::describe::{describe, summary};
 use crate::plan::step::{Origin, Step};
-use crate::plan::{self, Care, Plan};
+use crate::plan::{self, Care, Plan, Planning};
 use crate::run::error::{StepFailed, hint};
 use crate::run::{self, Cause, Ended};
 use crate::source::Sources;
@@ -91,10 +91,23 @@ impl Up {
         let machine = Machine::default();
         let care = if self.dry_run || self.explain { Care::Everything } else { Care::Launch };
         let Some(unit) = &loaded.unit else {
+            if self.json {
+                let planning = Planning { diagnostics: loaded.diagnostics, ..Planning::default() };
+                let dry_run =
+                    DryRun { planning: &planning, settings: &[], sources: &loaded.sources };
+                print(&format!("{:#}\n", dry_run.json(&machine)));
+                return 1;
+            }
             report(&loaded.diagnostics, &loaded.sources, &name);
-            return FAILURE;
+            return if self.dry_run || self.explain { 1 } else { FAILURE };
         };
         let mut planning = plan::plan(unit, &machine, care);
+        if care == Care::Launch
+            && (has_error(&loaded.diagnostics) || has_error(&planning.diagnostics))
+        {
+            // No launch comes of it: all that is wrong is said at once.
+            planning = plan::plan(unit, &Machine::default(), Care::Everything);
+        }
         if care == Care::Launch && !has_error(&loaded.diagnostics) {
             match self.prepare(&planning, &loaded) {
                 Ok(false) => {}
@@ -106,6 +119,7 @@ impl Up {
         let unsound = has_error(&diagnostics);
         diagnostics.append(&mut planning.diagnostics);
         diagnostic::sort(&mut diagnostics);
+        diagnostics.dedup();
         if unsound {
             planning.plan = None;
         }

@@ -76,7 +76,7 @@ pub struct FoundIds {
 }
 
 /// What planning gives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Planning {
     /// The plan, unless an error forbids it.
     pub plan: Option<Plan>,

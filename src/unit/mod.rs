@@ -114,19 +114,19 @@ pub fn load(path: &Path, assignments: &[String], arguments: &[String]) -> Loaded
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             from_text(&name, &text, base, &stem.unwrap_or_default(), assignments, arguments)
         }
-        Err(diagnostic) => Loaded {
-            unit: None,
-            tree: Table::default(),
-            sources: Sources::default(),
-            diagnostics: vec![*diagnostic],
-        },
+        Err(unread) => {
+            let (diagnostic, sources) = *unread;
+            Loaded { unit: None, tree: Table::default(), sources, diagnostics: vec![diagnostic] }
+        }
     }
 }
 
-fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
+/// The text at a path; else the finding, and what there is to quote.
+fn read_text(path: &Path) -> Result<String, Box<(Diagnostic, Sources)>> {
     let name = path.display();
     let unreadable = |reason: String| {
-        Box::new(Diagnostic::error("E0001", format!("cannot read the unit `{name}`: {reason}")))
+        let message = format!("cannot read the unit `{name}`: {reason}");
+        Box::new((Diagnostic::error("E0001", message), Sources::default()))
     };
     let mut bytes = Vec::with_capacity(4096);
     let reader: Box<dyn std::io::Read> = if path == Path::new("-") {
@@ -150,13 +150,16 @@ fn read_text(path: &Path) -> Result<String, Box<Diagnostic>> {
         return Err(unreadable("it is larger than 1 MiB".to_owned()));
     }
     String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let before = &error.as_bytes()[..valid];
-        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Box::new(Diagnostic::error(
-            "E0002",
-            format!("the unit `{name}` is not UTF-8: byte {valid} on line {line}"),
-        ))
+        let start = error.utf8_error().valid_up_to();
+        let byte = error.as_bytes()[start];
+        let mut sources = Sources::default();
+        // What cannot be read is quoted as U+FFFD, each its own three bytes.
+        let source = sources.add(name.to_string(), String::from_utf8_lossy(error.as_bytes()));
+        let narrow = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
+        let at = Span { source, start: narrow(start), end: narrow(start + 3) };
+        let diagnostic = Diagnostic::error("E0002", "the unit is not UTF-8")
+            .at(at, format!("the byte 0x{byte:02x} begins no character here"));
+        Box::new((diagnostic, sources))
     })
 }
 
@@ -196,12 +199,7 @@ pub fn from_text(
     let findings = Findings::default();
     let mut unit = read(&tree, base, stem, Span { source, start: 0, end: 0 }, &findings);
     append_arguments(&mut unit, arguments, &findings, Span { source, start: 0, end: 0 });
-    let broken: HashSet<_> = diagnostics
-        .iter()
-        .filter(|diagnostic| diagnostic.code == "E0003")
-        .filter_map(|diagnostic| diagnostic.at.as_ref())
-        .map(|(span, _)| (span.source, sources.position(*span).line))
-        .collect();
+    let broken = broken_lines(&diagnostics, &sources);
     diagnostics.extend(findings.into_vec().into_iter().filter(|diagnostic| {
         if syntax_is_sound {
             return true;
@@ -214,6 +212,23 @@ pub fn from_text(
     }));
     diagnostic::sort(&mut diagnostics);
     Loaded { unit: Some(unit), tree, sources, diagnostics }
+}
+
+/// Lines that cannot be read, and those of a table whose header cannot.
+fn broken_lines(diagnostics: &[Diagnostic], sources: &Sources) -> HashSet<(u16, usize)> {
+    let mut broken = HashSet::new();
+    for diagnostic in diagnostics.iter().filter(|diagnostic| diagnostic.code == "E0003") {
+        let Some((span, _)) = &diagnostic.at else { continue };
+        let number = sources.position(*span).line;
+        let is_header = |line: &&str| line.trim_start().starts_with('[');
+        let mut lines = sources.get(span.source).text.lines().skip(number - 1);
+        let below = match lines.next().filter(is_header) {
+            Some(_) => lines.take_while(|line| !is_header(line)).count(),
+            None => 0,
+        };
+        broken.extend((number..=number + below).map(|line| (span.source, line)));
+    }
+    broken
 }
 
 fn append_arguments(unit: &mut Unit, arguments: &[String], findings: &Findings, whole: Span) {

@@ -380,6 +380,7 @@ impl Root {
                         Diagnostic::error("E0103", "`lower` is empty")
                             .at_maybe(lower.span, "no directory"),
                     );
+                    return None;
                 }
                 Some(lower.map(|lower| RootKind::Overlay(Overlay { lower, upper, work })))
             })

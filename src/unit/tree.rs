@@ -3,7 +3,11 @@
 //! Several texts merge into one tree here (`--set` over the unit), so that
 //! everything behind it knows a single model and no second way in.
 
-use toml::de::{DeTable, DeValue};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue, Error as TomlError};
 
 use crate::diagnostic::Diagnostic;
 use crate::source::{Sources, Span};
@@ -80,6 +84,29 @@ impl Table {
         self.entries.iter().find(|entry| entry.key == key)
     }
 
+    /// Where a key was written last before a place, in whichever table: of a
+    /// key that is written twice, the first.
+    fn last_before(&self, key: &str, at: Span) -> Option<Span> {
+        self.entries
+            .iter()
+            .flat_map(|entry| {
+                let inner = match &entry.node.value {
+                    Value::Table(table) => table.last_before(key, at),
+                    Value::Array(items) => items
+                        .iter()
+                        .filter_map(|item| match &item.value {
+                            Value::Table(table) => table.last_before(key, at),
+                            _ => None,
+                        })
+                        .max(),
+                    _ => None,
+                };
+                let own = (entry.key == key && entry.key_span < at).then_some(entry.key_span);
+                own.into_iter().chain(inner)
+            })
+            .max()
+    }
+
     fn remove(&mut self, key: &str) {
         self.entries.retain(|entry| entry.key != key);
     }
@@ -103,22 +130,155 @@ impl Table {
     }
 }
 
+/// Lines without a `=` after which the rest of a unit is still read; fewer of a
+/// unit so large that reading it again takes its time.
+const LOST_LINES: usize = 32;
+const LOST_BYTES: usize = 1 << 20;
+
+/// How the parser begins to say that a key has no `=`.
+const NO_VALUE: &str = "key with no value";
+
 /// Parses a unit's text, collecting every syntax error.
 pub fn parse(sources: &Sources, source: u16, diagnostics: &mut Vec<Diagnostic>) -> Table {
-    let text = &sources.get(source).text;
-    let (table, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        let range = error.span().unwrap_or(0..0);
-        let span = span(source, range.start..range.end.min(text.len()));
-        let diagnostic = Diagnostic::error("E0003", lower_first(error.message())).at(span, "");
-        diagnostics.push(match bare_fraction(text, range.start) {
-            Some(point) if error.message().starts_with("invalid mantissa") => diagnostic
-                .help("a number begins with a digit")
-                .patch(self::span(source, point..point), "0"),
-            _ => diagnostic,
-        });
+    let text = &*sources.get(source).text;
+    let mut mended = Cow::Borrowed(text);
+    let mut errors: Vec<TomlError> = Vec::new();
+    let mut left = LOST_LINES.min(LOST_BYTES / text.len().max(1));
+    let (table, further) = loop {
+        let (table, found) = DeTable::parse_recoverable(&mended);
+        // The parser reads nothing behind a key without a value: once more,
+        // without the line.
+        let at = found
+            .iter()
+            .find(|error| error.message().starts_with(NO_VALUE))
+            .and_then(|error| line_of(text, error.span()?.start));
+        let (Some(line), true) = (at, left > 0) else {
+            break (from_table(source, table.get_ref()), found);
+        };
+        let start = |error: &TomlError| error.span().map_or(0, |span| span.start);
+        left -= 1;
+        // The end of the line, too: nothing may follow the key.
+        let there =
+            found.into_iter().filter(|error| (line.start..=line.end).contains(&start(error)));
+        errors.extend(there.min_by_key(start));
+        mended.to_mut().replace_range(line.clone(), &" ".repeat(line.len()));
+    };
+    errors.extend(further);
+    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
+    // What the parser makes of the rest of a line it cannot read says nothing.
+    let mut lines = HashSet::new();
+    errors.retain(|error| {
+        let start = error.span().and_then(|span| Some(line_of(text, span.start)?.start));
+        lines.insert(start)
+    });
+    diagnostics.extend(errors.iter().map(|error| syntax_error(source, text, &table, error)));
+    table
+}
+
+/// The line that holds an offset, without its break.
+fn line_of(text: &str, offset: usize) -> Option<Range<usize>> {
+    let (before, behind) = (text.get(..offset)?, text.get(offset..)?);
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    Some(start..offset + behind.find('\n').unwrap_or(behind.len()))
+}
+
+/// A syntax error in the words of this project, where they say more than the
+/// parser's.
+fn syntax_error(source: u16, text: &str, table: &Table, error: &TomlError) -> Diagnostic {
+    let range = error.span().unwrap_or(0..0);
+    let range = range.start.min(text.len())..range.end.min(text.len());
+    let at = span(source, range.clone());
+    let of = |range: Range<usize>| span(source, range);
+    let found = text.get(range.clone()).unwrap_or("");
+    let rest = text.get(range.start..).unwrap_or("");
+    let next = rest.chars().next();
+    let say = |message: &str, label: &str| Diagnostic::error("E0003", message).at(at, label);
+    let surplus = |end: usize| {
+        let at = of(end - 1..end);
+        Diagnostic::error("E0003", format!("no line ends with `{}`", &text[end - 1..end]))
+            .at(at, "")
+            .help("leave it out")
+            .patch(at, "")
+    };
+    let message = error.message();
+    if message.starts_with("string values must be quoted") && found.trim().is_empty() {
+        return say("a value is missing", "nothing behind the `=`");
     }
-    from_table(source, table.get_ref())
+    if message.starts_with("string values must be quoted")
+        || message.starts_with("invalid boolean")
+        || message.starts_with("invalid float")
+    {
+        let label = "neither a string in quotes, a number, true nor false";
+        let no_value = || say(&format!("`{found}` is no value"), label);
+        match found {
+            _ if found.ends_with([';', ',']) => return surplus(range.end),
+            "yes" | "on" | "True" | "TRUE" => return no_value().patch(at, "true"),
+            "no" | "off" | "False" | "FALSE" => return no_value().patch(at, "false"),
+            "null" | "nil" | "None" => return no_value().help("leave a key without a value out"),
+            _ if found.contains(char::is_whitespace) => {
+                return no_value().help("write one key on each line");
+            }
+            _ if found.chars().all(|c| c.is_alphanumeric() || "_./:@%+-".contains(c)) => {
+                return no_value()
+                    .help("write a string in quotes")
+                    .patch(at, format!("\"{found}\""));
+            }
+            _ => {}
+        }
+    }
+    if message.starts_with("invalid mantissa")
+        && let Some(point) = bare_fraction(text, range.start)
+    {
+        return say(&lower_first(message), "")
+            .help("a number begins with a digit")
+            .patch(of(point..point), "0");
+    }
+    if message.starts_with("unexpected leading zero") {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, at) = (&rest[..digits], of(range.start..range.start + digits));
+        let key = line_of(text, range.start).and_then(|line| text[line].split('=').next());
+        let diagnostic = Diagnostic::error("E0003", "a number has no leading zero").at(at, "");
+        return match key.map(str::trim) {
+            Some(key) if key.ends_with("mode") || key.ends_with("mask") => diagnostic
+                .help("write permission bits in quotes")
+                .patch(at, format!("\"{number}\"")),
+            _ => {
+                let number = number.trim_start_matches('0');
+                diagnostic
+                    .help("leave it out")
+                    .patch(at, if number.is_empty() { "0" } else { number })
+            }
+        };
+    }
+    if message.starts_with("extra `=`") {
+        return say("one `=` too many", "").help("leave it out").patch(at, "");
+    }
+    if message.starts_with("unexpected key or value") {
+        return match next {
+            Some(';' | ',') => surplus(range.start + 1),
+            _ => say("something follows where the line could end", "a new key starts a new line"),
+        };
+    }
+    if next == Some(':') && message.starts_with("invalid unquoted key") {
+        return say("a value follows a `=`", "found `:`")
+            .help("write `=`")
+            .patch(of(range.start..range.start + 1), " =");
+    }
+    if message.starts_with(NO_VALUE) {
+        return say("a key without a `=`", "").help("write `key = value`");
+    }
+    if (rest.starts_with(';') || rest.starts_with("//"))
+        && message.starts_with("invalid unquoted key")
+    {
+        return say("a comment starts with `#`", "");
+    }
+    if message.starts_with("duplicate key") {
+        let message = format!("`{found}` is written twice");
+        return Diagnostic::error("E0003", message)
+            .at(at, "the second time")
+            .context(table.last_before(found, at), "the first time");
+    }
+    say(&lower_first(message), "")
 }
 
 /// Where the point of a number such as `.5` or `-.5` is.
@@ -250,6 +410,10 @@ fn span(source: u16, range: std::ops::Range<usize>) -> Span {
 fn from_table(source: u16, table: &DeTable<'_>) -> Table {
     let mut entries: Vec<Entry> = table
         .iter()
+        // What the parser puts for a value that it could not read.
+        .filter(|(_, value)| {
+            !value.span().is_empty() || matches!(value.get_ref(), DeValue::Table(_))
+        })
         .map(|(key, value)| Entry {
             key: key.get_ref().to_string(),
             key_span: span(source, key.span()),
@@ -346,6 +510,55 @@ mod tests {
             patched.replace_range(patch.span.range(), &patch.replacement);
             assert_eq!(patched, mended);
         }
+    }
+
+    #[test]
+    fn a_line_without_an_equals_sign_does_not_hide_what_follows() {
+        for line in ["name \"x\"", "a: 1", "; x", "// x", "on missing = 1", "- x", "x"] {
+            let (table, _, diagnostics) = tree(&format!("{line}\nb = \nc = 2\n"), &[]);
+            assert_eq!(diagnostics.len(), 2, "{line}: {diagnostics:?}");
+            assert!(table.get("c").is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_read_from_a_value_that_cannot_be() {
+        let (table, _, diagnostics) = tree("path == \"/srv\"\n", &[]);
+        assert!(table.get("path").is_none());
+        let [finding] = &diagnostics[..] else { panic!("{diagnostics:?}") };
+        assert_eq!(finding.patch.as_ref().unwrap().replacement, "");
+    }
+
+    #[test]
+    fn a_syntax_error_that_has_a_cure_says_it() {
+        for (text, cured) in [
+            ("a = yes\n", "a = true\n"),
+            ("a = False\n", "a = false\n"),
+            ("a = 1G\n", "a = \"1G\"\n"),
+            ("a = 1;\n", "a = 1\n"),
+            ("a = true,\n", "a = true\n"),
+            ("a: 1\n", "a = 1\n"),
+            ("umask = 022\n", "umask = \"022\"\n"),
+            ("pids = 022\n", "pids = 22\n"),
+            ("pids = 00\n", "pids = 0\n"),
+            ("a == 1\n", "a = 1\n"),
+        ] {
+            let (_, _, diagnostics) = tree(text, &[]);
+            let [finding] = &diagnostics[..] else { panic!("{text:?}: {diagnostics:?}") };
+            let patch = finding.patch.as_ref().unwrap();
+            let mut patched = text.to_owned();
+            patched.replace_range(patch.span.range(), &patch.replacement);
+            assert_eq!(patched, cured);
+        }
+    }
+
+    #[test]
+    fn a_key_written_twice_is_named_with_its_first_place() {
+        let text = "[[a]]\nx = 1\n[[a]]\nx = 2\nx = 3\n";
+        let (_, _, diagnostics) = tree(text, &[]);
+        let [finding] = &diagnostics[..] else { panic!("{diagnostics:?}") };
+        assert_eq!(finding.message, "`x` is written twice");
+        assert_eq!(finding.context[0].0.start as usize, text.find("x = 2").unwrap());
     }
 
     #[test]
