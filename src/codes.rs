@@ -42,6 +42,7 @@ pub const CODES: &[(&str, &str)] = &[
         "a jail whose namespaces are to be joined and that does not run, or has none of its own",
     ),
     ("E0321", "a directory to start in that does not exist in the jail"),
+    ("E0322", "a standard stream that is a symbolic link"),
     ("W0001", "a path that will be created in the root directory"),
     ("W0002", "`switch = \"chroot\"` does not contain a process with CAP_SYS_CHROOT"),
     ("W0003", "a capability or sharing that undoes part of the isolation"),

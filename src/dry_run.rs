@@ -84,6 +84,7 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
         }
         Step::OpenStream { path, .. } => match host.look(path) {
             Ok(Kind::Directory) => Fails(format!("{} is a directory", path.display())),
+            Ok(Kind::Link) => Fails(format!("{} is a symbolic link", path.display())),
             Ok(_) => Works,
             Err(_) => writable_parent(path, host),
         },

@@ -68,6 +68,8 @@ pub struct Mounted {
     pub target: PathBuf,
     /// File system type.
     pub fstype: String,
+    /// Whether nothing on it can be executed.
+    pub noexec: bool,
 }
 
 /// A question that the machine has not answered. That something is not there, or
@@ -425,6 +427,7 @@ impl Host for Machine {
             .map(|line| Mounted {
                 target: line.target.clone().into_owned(),
                 fstype: line.fstype.clone().into_owned(),
+                noexec: line.flags.noexec,
             })
             .collect();
         found.sort_by(|one, other| one.target.cmp(&other.target));

@@ -228,7 +228,13 @@ fn stays(facts: &Facts) -> (Verdict, String) {
         None => "no time limit ends it before".to_owned(),
     };
     match facts.has(Namespace::Pid) {
-        true => (No, format!("it ends with jailrun, whatever ends that; {limit}")),
+        true if facts.init => (No, format!("it ends with jailrun, whatever ends that; {limit}")),
+        true => (
+            Partly,
+            format!(
+                "its first process is the command, which can ask not to end with a jailrun that is killed; {limit}"
+            ),
+        ),
         false => (
             Partly,
             format!(

@@ -115,6 +115,8 @@ pub struct Facts {
     pub nice: Option<(i32, Origin)>,
     /// When it is ended.
     pub timeout: Option<Duration>,
+    /// Whether jailrun's own process is the first of the jail.
+    pub init: bool,
     /// Files whose file systems the kernel reads.
     pub images: Vec<(PathBuf, Origin)>,
     /// The propagation type of its mounts as a whole.
@@ -182,6 +184,7 @@ impl Facts {
             oom_score: None,
             nice: None,
             timeout: None,
+            init: false,
             images: Vec::new(),
             propagation: None,
             new_session: false,
@@ -348,7 +351,8 @@ impl Facts {
             }
             Step::Pivot { .. } => {}
             Step::Chroot { .. } => self.chroot = Some(origin),
-            Step::VerifyMounts { .. } | Step::Init { .. } | Step::Terminal => {}
+            Step::Init { .. } => self.init = true,
+            Step::VerifyMounts { .. } | Step::Terminal => {}
             Step::UseStream { .. } | Step::SetUmask { .. } | Step::SetAffinity { .. } => {}
             Step::SetNice { nice } => self.nice = Some((*nice, origin)),
             Step::SetOomScoreAdjust { score } => self.oom_score = Some((*score, origin)),

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Planner;
 use super::view::Walk;
 use crate::host::{Host, Kind};
+use crate::unit::mounts::MountKind;
 
 /// Largest part of a file that is looked at, in bytes.
 const BOUND: usize = 1 << 20;
@@ -28,7 +29,15 @@ impl<H: Host> Planner<'_, H> {
         let reason = |error: std::io::Error| {
             format!("`{path}` of the jail: {}", crate::unit::io_reason(&error))
         };
-        let found = match self.view.walk(self.host, Path::new(path)).map_err(reason)? {
+        let walk = self.view.walk(self.host, Path::new(path));
+        let real = match &walk {
+            Ok(Walk::Found(found, _) | Walk::Missing(found)) => found,
+            Err(_) => Path::new(path),
+        };
+        if let Some(content) = self.mounted(Path::new(path)).or_else(|| self.mounted(real)) {
+            return content.map(|content| lines(&content));
+        }
+        let found = match walk.map_err(reason)? {
             Walk::Found(found, Kind::File { .. }) => found,
             Walk::Found(..) => return Err(format!("`{path}` of the jail is not a regular file")),
             Walk::Missing(_) => return Err(format!("the jail has no `{path}`")),
@@ -36,9 +45,42 @@ impl<H: Host> Planner<'_, H> {
         let Some(behind) = self.view.behind(self.host, &found) else {
             return Err(format!("the jail has no `{path}`"));
         };
-        let content = self.host.read(&behind, BOUND).map_err(reason)?;
-        let text = String::from_utf8_lossy(&content);
-        Ok(text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect())
+        Ok(lines(&self.host.read(&behind, BOUND).map_err(reason)?))
+    }
+
+    /// What the last of the unit's mounts over a file puts there: users are
+    /// looked up before the mounts are planned, and are those that the command
+    /// will see.
+    fn mounted(&self, path: &Path) -> Option<Result<Vec<u8>, String>> {
+        let (mount, below) = self
+            .unit
+            .mounts
+            .iter()
+            .rev()
+            .find_map(|mount| Some((mount, path.strip_prefix(&mount.target.value.0).ok()?)))?;
+        let unreadable = |why: &str| {
+            let (path, target) = (path.display(), mount.target.value.0.display());
+            format!("`{path}` of the jail comes from the mount on `{target}`: {why}")
+        };
+        Some(match &mount.kind.value {
+            MountKind::Content(text) if below.as_os_str().is_empty() => {
+                Ok(text.clone().into_bytes())
+            }
+            MountKind::Bind(source) => {
+                let source = self.resolve(source);
+                // A bind that is left out leaves what is below.
+                if mount.optional.value && self.host.look(&source).is_err() {
+                    return None;
+                }
+                let file = if below.as_os_str().is_empty() { source } else { source.join(below) };
+                let content = self.host.canonical(&file).and_then(|(file, kind)| match kind {
+                    Kind::File { .. } => self.host.read(&file, BOUND),
+                    _ => Err(std::io::Error::other("not a regular file")),
+                });
+                content.map_err(|error| unreadable(&crate::unit::io_reason(&error)))
+            }
+            _ => Err(unreadable("what is there is not read beforehand")),
+        })
     }
 
     /// The first user that a test accepts.
@@ -67,4 +109,9 @@ impl<H: Host> Planner<'_, H> {
             _ => None,
         }))
     }
+}
+
+fn lines(content: &[u8]) -> Vec<Vec<String>> {
+    let text = String::from_utf8_lossy(content);
+    text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
 }

@@ -608,7 +608,14 @@ impl<H: Host> Planner<'_, H> {
             let message = format!("the {what} {id} does not exist in the jail");
             let diagnostic = if is_single {
                 let reason = "in a user namespace without further ids there is only root";
-                let help = "run as root, or leave `user` out: root inside is the caller outside; `[idmap]` gives the jail more users";
+                let help = match span {
+                    Some(_) => {
+                        "run as root, or leave `user` out: root inside is the caller outside; `[idmap]` gives the jail more users"
+                    }
+                    None => {
+                        "the image asks for it: `user = 0` in `[process]` makes it root inside, the caller outside; `[idmap]` gives the jail more users"
+                    }
+                };
                 let found = Diagnostic::error("E0309", message).at_maybe(*span, reason);
                 if *what == "user" { found.help(help) } else { found }
             } else {

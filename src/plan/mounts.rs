@@ -470,15 +470,15 @@ impl<H: Host> Planner<'_, H> {
         let Some(holder) = self.view.holder(&path) else { return };
         let step = match holder.place {
             Place::Host(root) if holder.is_root && root.parent().is_some() => {
-                let path = path.strip_prefix("/").unwrap_or(&path).to_owned();
-                let message = format!("`{}` will be created", root.join(&path).display());
+                let inside = path.strip_prefix("/").unwrap_or(&path).to_owned();
+                let message = format!("`{}` will be created", root.join(&inside).display());
                 self.find(
                     Diagnostic::warning("W0001", message)
                         .at_maybe(span, "a link in the root directory"),
                 );
-                let step = Step::MakeHostLink { root, path, to: to.to_owned() };
+                let step = Step::MakeHostLink { root, path: inside, to: to.to_owned() };
                 self.host_nodes.push(Planned { step, origin: by });
-                self.view.link(target, to);
+                self.view.link(&path, to);
                 return;
             }
             Place::Kernel(_) => None,

@@ -17,10 +17,11 @@ use crate::names;
 use crate::source::Span;
 use crate::unit::decode::{Setting, nearest};
 use crate::unit::limits::exceeds;
+use crate::unit::mounts::MountKind;
 use crate::unit::namespaces::{Mode, TimeMode};
 use crate::unit::process::Network;
 use crate::unit::seccomp::Kind as Filtering;
-use crate::unit::value::{IdSet, Limit, Stream, Tty, Who, parse_id_set};
+use crate::unit::value::{HostPath, IdSet, Limit, Stream, Tty, Who, parse_id_set};
 
 use super::files::PasswdLine;
 
@@ -218,17 +219,43 @@ impl<H: Host> Planner<'_, H> {
         self.push(step, origin(span, "lifecycle"));
     }
 
+    /// The file of a stream, in its directory's path without links; as written
+    /// where a jail that writes to a bind of this unit could have put the link.
+    fn stream_path(&self, path: &HostPath) -> PathBuf {
+        let path = self.resolve(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path };
+        let Ok((real, _)) = self.host.canonical(parent) else { return path };
+        let is_jails = real != parent
+            && self.unit.mounts.iter().any(|mount| {
+                let MountKind::Bind(source) = &mount.kind.value else { return false };
+                let source = self.resolve(source);
+                let Ok(below) = parent.strip_prefix(&source) else { return false };
+                let leads = self.host.canonical(&source);
+                !mount.flags.read_only && leads.is_ok_and(|(source, _)| source.join(below) != real)
+            });
+        if is_jails { path } else { real.join(name) }
+    }
+
     pub(super) fn open_streams(&mut self) {
         for (fd, stream) in (0..).zip(&self.unit.process.streams) {
             let (path, mode) = match &stream.value {
                 Stream::Inherit => continue,
                 Stream::Null if fd == 0 => ("/dev/null".into(), OpenMode::Read),
                 Stream::Null => ("/dev/null".into(), OpenMode::Append),
-                Stream::File(path) if fd == 0 => (self.resolve(path), OpenMode::Read),
-                Stream::File(path) => (self.resolve(path), OpenMode::Truncate),
-                Stream::Append(path) => (self.resolve(path), OpenMode::Append),
+                Stream::File(path) if fd == 0 => (self.stream_path(path), OpenMode::Read),
+                Stream::File(path) => (self.stream_path(path), OpenMode::Truncate),
+                Stream::Append(path) => (self.stream_path(path), OpenMode::Append),
             };
-            if fd == 0
+            if matches!(self.host.look(&path), Ok(Kind::Link)) {
+                let to = self.host.canonical(&path).map(|(to, _)| to);
+                let help = to.map(|to| format!("name the file it leads to: `{}`", to.display()));
+                self.find(
+                    Diagnostic::error("E0322", format!("`{}` is a symbolic link", path.display()))
+                        .at_maybe(stream.span, "not followed")
+                        .note("a jail that may write there could have put it there")
+                        .help_maybe(help.ok()),
+                );
+            } else if fd == 0
                 && let Err(error) = self.host.look(&path)
             {
                 self.find(
@@ -736,7 +763,8 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn check_command(&mut self) {
         let Some(command) = self.unit.process.command.clone() else { return };
         let Some(program) = command.value.first().cloned() else { return };
-        if self.unit.root.kind.is_none() || program.starts_with("/proc/") {
+        // That it is empty has been said.
+        if self.unit.root.kind.is_none() || program.is_empty() || program.starts_with("/proc/") {
             return;
         }
         let path = self

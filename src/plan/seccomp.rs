@@ -222,9 +222,10 @@ impl<H: Host> Planner<'_, H> {
                 .at_maybe(span, format!("refuses {}", stopped.join(", ")));
             self.find(match moment {
                 Moment::Last => diagnostic
-                    .help("add them to `allow`: the command is started, and a failure reported, under the filter"),
+                    .note("the command is started, and a failure reported, under the filter")
+                    .help("take them out of `deny` and `kill`; what the default refuses, `allow` takes"),
                 Moment::Privileged => diagnostic.help(
-                    "add them to `allow`, or leave out `no-new-privileges = false`: without it the filter is loaded before the last steps",
+                    "take them out of `deny` and `kill`; what the default refuses, `allow` takes; or leave out `no-new-privileges = false`: without it the filter is loaded before the last steps",
                 ),
             });
             return;

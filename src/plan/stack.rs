@@ -349,7 +349,11 @@ impl<H: Host> Planner<'_, H> {
         let is_directory = matches!(self.host.look(&mount.target), Ok(Kind::Directory));
         if !is_directory || OF_THE_KERNEL.contains(&mount.fstype.as_str()) {
             let flags = MountFlags { read_only: true, ..flags };
-            let place = Place::Host(mount.target.clone());
+            // What is masked and protected in the kernel's is so here, too.
+            let place = match OF_THE_KERNEL.contains(&mount.fstype.as_str()) {
+                true => Place::Kernel(mount.target.clone()),
+                false => Place::Host(mount.target.clone()),
+            };
             self.view.mount(&target, place, true);
             self.expect(target.clone(), None, flags, false);
             let propagation = unit::Propagation::Private;
@@ -366,6 +370,8 @@ impl<H: Host> Planner<'_, H> {
             held: None,
             disk: None,
         };
+        // The overlay is a mount of its own, and has none of the other's flags.
+        let flags = MountFlags { noexec: flags.noexec || mount.noexec, ..flags };
         self.stack_mount(&stack, state, target, flags, by);
     }
 

@@ -100,9 +100,11 @@ impl View {
 
     fn make_parents(&mut self, path: &Path) {
         for parent in parents(path).skip(1) {
-            if !self.made.contains_key(parent) {
-                self.made.insert(parent.to_owned(), Made::Node(NodeKind::Directory));
+            // Its own parents have been, with it.
+            if self.made.contains_key(parent) {
+                break;
             }
+            self.made.insert(parent.to_owned(), Made::Node(NodeKind::Directory));
         }
     }
 

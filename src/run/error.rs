@@ -203,6 +203,9 @@ pub fn hint(step: &Step, errno: Errno) -> Option<&'static str> {
             "the caller's quota of kernel keys is used up: see /proc/sys/kernel/keys/maxkeys"
         }
         (Step::ChangeDirectory { .. }, Errno::EACCES) => "the command's user may not enter it",
+        (Step::OpenStream { .. }, Errno::ELOOP) => {
+            "a part of the path is a symbolic link that a jail could have put there; none is followed"
+        }
         (Step::OpenStream { .. }, Errno::ENXIO) => "a FIFO that nobody reads",
         (Step::CloseFds { .. }, Errno::EBADF) => {
             "a descriptor of `pass-fds` is not open in the caller"

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd;
 
@@ -17,18 +17,27 @@ use super::paths::open_below;
 use crate::plan::step::OpenMode;
 use crate::sys;
 
+/// Opens the host's file of a stream. No link is followed: planning has, and
+/// what leads elsewhere since then may be a jail's doing, as may be a FIFO, for
+/// whose other end this does not wait.
 pub(super) fn open_stream(path: &Path, mode: OpenMode, umask: Mode) -> Applied<OwnedFd> {
-    let how = match mode {
-        OpenMode::Read => OFlag::O_RDONLY,
-        OpenMode::Truncate => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC,
-        OpenMode::Append => OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND,
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK;
+    let write = |how| {
+        // The file is made as the caller makes files.
+        let ours = nix::sys::stat::umask(umask);
+        let flags = flags | libc::O_WRONLY | how;
+        let opened = sys::create2(path, flags, 0o644, libc::RESOLVE_NO_SYMLINKS);
+        nix::sys::stat::umask(ours);
+        opened
     };
-    let how = how | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    // The file is made as the caller makes files.
-    let ours = nix::sys::stat::umask(umask);
-    let opened = nix::fcntl::open(path, how, Mode::from_bits_truncate(0o644));
-    nix::sys::stat::umask(ours);
-    Ok(opened?)
+    let file = match mode {
+        OpenMode::Read => sys::open2(path, flags | libc::O_RDONLY, libc::RESOLVE_NO_SYMLINKS),
+        OpenMode::Truncate => write(libc::O_TRUNC),
+        OpenMode::Append => write(libc::O_APPEND),
+    }?;
+    let status = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL)?);
+    fcntl(&file, FcntlArg::F_SETFL(status - OFlag::O_NONBLOCK))?;
+    Ok(file)
 }
 
 /// A terminal of the jail's own devpts becomes the command's streams and its

@@ -371,6 +371,10 @@ pub fn collect(directory: &Path) -> Result<Collected, Failed> {
             collected.running.push(name);
             continue;
         }
+        // Its jail may have ended meanwhile, and another have taken the name.
+        if still(&file, &path)?.is_none() {
+            continue;
+        }
         let mut left = String::new();
         file.read_to_string(&mut left)?;
         reclaim(&left)?;

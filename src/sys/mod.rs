@@ -246,18 +246,25 @@ pub fn fsmount(fs: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
 
 /// openat2(2) with `RESOLVE_*`, always close-on-exec.
 pub fn openat2(at: BorrowedFd<'_>, path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
-    openat2_raw(at.as_raw_fd(), path, flags, resolve)
+    openat2_raw(at.as_raw_fd(), path, flags, 0, resolve)
 }
 
 /// openat2(2) of an absolute path.
 pub fn open2(path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
-    openat2_raw(libc::AT_FDCWD, path, flags, resolve)
+    openat2_raw(libc::AT_FDCWD, path, flags, 0, resolve)
 }
 
-fn openat2_raw(at: RawFd, path: &Path, flags: i32, resolve: u64) -> Result<OwnedFd> {
+/// openat2(2) of an absolute path, with `O_CREAT` and the permission bits of a
+/// new file.
+pub fn create2(path: &Path, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
+    openat2_raw(libc::AT_FDCWD, path, flags | libc::O_CREAT, mode, resolve)
+}
+
+fn openat2_raw(at: RawFd, path: &Path, flags: i32, mode: u32, resolve: u64) -> Result<OwnedFd> {
     // SAFETY: open_how is plain data for which all zeroes is a valid value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (flags | libc::O_CLOEXEC) as u64;
+    how.mode = u64::from(mode);
     how.resolve = resolve;
     // SAFETY: path and structure outlive the call; the size is the structure's.
     let result = path.with_nix_path(|path| unsafe {

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use super::keys;
+use super::keys::{self, Meant};
 use super::tree::{Entry, Node, Table, Value};
 use crate::diagnostic::Diagnostic;
 use crate::source::Span;
@@ -130,17 +130,27 @@ impl<'a> Reader<'a> {
         };
         let mut diagnostic =
             Diagnostic::error("E0101", format!("unknown key `{}` {place}", entry.key));
+        let folded = fold(&entry.key);
         let known = keys::of(self.name).iter().map(|key| key.name).chain(self.subtables());
-        if let Some(nearest) = nearest(&entry.key, known) {
+        let meant = keys::meant(self.name, &entry.key);
+        if let Some(Meant::Key(key)) = meant {
+            self.meant.borrow_mut().push(key);
+            diagnostic = diagnostic
+                .at(entry.key_span, format!("called `{key}` here"))
+                .help("write this instead")
+                .patch(entry.key_span, key);
+        } else if let Some(Meant::Words(words)) = meant {
+            diagnostic = diagnostic.at(entry.key_span, "no such key").help(words);
+        } else if let Some(nearest) = nearest(&entry.key, known) {
             self.meant.borrow_mut().push(nearest);
             diagnostic = diagnostic
                 .at(entry.key_span, format!("did you mean `{nearest}`?"))
                 .help("a key with a similar name exists")
                 .patch(entry.key_span, nearest);
-        } else if keys::KEYS.iter().any(|key| key.name == entry.key) {
+        } else if keys::KEYS.iter().any(|key| key.name == folded) {
             let tables: Vec<_> = keys::KEYS
                 .iter()
-                .filter(|key| key.name == entry.key)
+                .filter(|key| key.name == folded)
                 .map(|key| match key.table {
                     "" => "the top level".to_owned(),
                     table if keys::is_repeated(table) => format!("`[[{table}]]`"),
@@ -195,10 +205,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// A name as this project writes names.
+pub fn fold(text: &str) -> String {
+    text.to_lowercase().replace('_', "-")
+}
+
 /// The known name that a wrong one begins, or that is nearest to it; none
 /// where nothing is near.
 pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let fold = |text: &str| text.to_lowercase().replace('_', "-");
     let folded = fold(word);
     let known: Vec<(String, &str)> = known.map(|name| (fold(name), name)).collect();
     let limit = (folded.chars().count() / 3).max(1);

@@ -64,6 +64,63 @@ const fn is_same(one: &str, other: &str) -> bool {
     index == one.len() && index == other.len()
 }
 
+/// What a word means that other tools have for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meant {
+    /// A key of the same table that takes the same values.
+    Key(&'static str),
+    /// What is written otherwise here, and how.
+    Words(&'static str),
+}
+
+/// What a word in a table means that is no key here, where others know it:
+/// Docker and Compose, OCI, systemd, bubblewrap, firejail, nsjail.
+pub fn meant(table: &str, word: &str) -> Option<Meant> {
+    use Meant::{Key, Words};
+    const ENV: &str = "variables are a table: `env = { NAME = \"value\" }` in `[process]`";
+    const MOUNTS: &str = "each is an entry of its own: `[[mounts]]` with `target` and `bind`";
+    const CAPABILITIES: &str = "`capabilities` in `[security]` lists what is kept: `[\"CAP_KILL\"]`, and `\"none\"`, which is the default";
+    const PORTS: &str = "`mode = \"host\"` in `[network]` shares the host's ports";
+    Some(match (table, &*super::decode::fold(word)) {
+        ("", "volumes" | "binds" | "mount" | "volume") => Words(MOUNTS),
+        ("", "env" | "environment") => Words(ENV),
+        ("", "ports" | "publish") | ("network", "ports" | "publish") => Words(PORTS),
+        ("", "cmd" | "entrypoint" | "exec" | "args" | "argv") => {
+            Words("`command = [\"program\", \"argument\"]` in `[process]`")
+        }
+        ("", "rlimits" | "ulimits") => Words("they are a table in another: `[limits.rlimits]`"),
+        ("", "blkio") => Words("it is a table in another: `[limits.blkio]`"),
+        ("", "landlock") => Words("it is a table in another: `[security.landlock]`"),
+        ("root", "dir" | "directory" | "rootfs") => Key("path"),
+        ("process", "cmd" | "entrypoint" | "exec" | "argv") => Key("command"),
+        ("process", "args") => Words("arguments follow the program in `command`"),
+        ("process", "environment" | "environ" | "enviroment") => Words(ENV),
+        ("process", "workdir" | "working-dir" | "working-directory" | "chdir") => Key("cwd"),
+        ("process", "uid") => Key("user"),
+        ("process", "gid") => Key("group"),
+        ("process", "groups" | "additional-gids") => Key("supplementary-groups"),
+        ("limits", "cpus") => Key("cpu"),
+        ("limits", "cpuset-cpus" | "allowed-cpus") => Key("cpuset"),
+        ("limits", "mem-limit" | "memory-limit" | "memory-max") => Key("memory"),
+        ("limits", "memory-swap-max") => Key("swap"),
+        ("limits", "pids-limit" | "pids-max" | "tasks-max") => Key("pids"),
+        ("mounts", "source" | "src") => Key("bind"),
+        ("mounts", "dst" | "dest" | "destination") => Key("target"),
+        ("mounts", "ro") => Key("read-only"),
+        ("mounts", "ro-bind" | "bind-ro") => {
+            Words("`bind` with `read-only = true` in the same entry")
+        }
+        ("mounts", "type" | "fstype") => Words(
+            "the kind is the key: `bind = \"/directory\"`, `tmpfs = \"64M\"`, `proc = true` and others",
+        ),
+        ("mounts", "options") => Words("options are keys: `read-only`, `noexec`, `nosuid`, …"),
+        ("security", "caps") => Key("capabilities"),
+        ("security", "cap-add" | "cap-drop" | "cap-keep") => Words(CAPABILITIES),
+        ("", "cap-add" | "cap-drop" | "privileged") => Words(CAPABILITIES),
+        _ => return None,
+    })
+}
+
 /// Whether a table is written `[[name]]`.
 pub fn is_repeated(table: &str) -> bool {
     TABLES.iter().any(|known| known.name == table && known.repeated)
@@ -803,7 +860,7 @@ pub const KEYS: &[Key] = &[
         "init",
         "boolean",
         "true",
-        "A small init of jailrun's own as process 1: reaps orphans, forwards signals. False makes the command process 1. Without a private pid namespace there is none.",
+        "A small init of jailrun's own as process 1: reaps orphans, forwards signals. False makes the command process 1, which may then outlive a jailrun that is killed: only a process of jailrun's own is sure to end with it. Without a private pid namespace there is none.",
     ),
     key(
         "process",

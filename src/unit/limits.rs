@@ -332,6 +332,13 @@ impl Limits {
                     .help("a size without a unit is in bytes"),
             );
         }
+        // PID_MAX_LIMIT of the kernel: no more can be asked for.
+        if let Setting { value: Limit::At(4_194_305..), span } = self.pids {
+            findings.push(
+                Diagnostic::error("E0103", "`pids` takes 1 to 4194304, or \"infinity\"")
+                    .at_maybe(span, "out of range"),
+            );
+        }
         if let Setting { value: Limit::At(0), span } = self.pids {
             findings.push(
                 Diagnostic::error("E0203", "`pids = 0` leaves no room for the command")

@@ -158,7 +158,7 @@ fn read_text(path: &Path) -> Result<String, Box<(Diagnostic, Sources)>> {
         let narrow = |offset| u32::try_from(offset).unwrap_or(u32::MAX);
         let at = Span { source, start: narrow(start), end: narrow(start + 3) };
         let diagnostic = Diagnostic::error("E0002", "the unit is not UTF-8")
-            .at(at, format!("the byte 0x{byte:02x} begins no character here"));
+            .at(at, format!("the byte 0x{byte:02x} is part of no character"));
         Box::new((diagnostic, sources))
     })
 }
@@ -219,12 +219,13 @@ fn broken_lines(diagnostics: &[Diagnostic], sources: &Sources) -> HashSet<(u16, 
     let mut broken = HashSet::new();
     for diagnostic in diagnostics.iter().filter(|diagnostic| diagnostic.code == "E0003") {
         let Some((span, _)) = &diagnostic.at else { continue };
-        let number = sources.position(*span).line;
-        let is_header = |line: &&str| line.trim_start().starts_with('[');
-        let mut lines = sources.get(span.source).text.lines().skip(number - 1);
-        let below = match lines.next().filter(is_header) {
-            Some(_) => lines.take_while(|line| !is_header(line)).count(),
-            None => 0,
+        let source = sources.get(span.source);
+        let (number, start) = source.line(span.start as usize);
+        let is_header = |line: &str| line.trim_start().starts_with('[');
+        let mut lines = source.text[start..].lines();
+        let below = match lines.next().is_some_and(is_header) {
+            true => lines.take_while(|line| !is_header(line)).count(),
+            false => 0,
         };
         broken.extend((number..=number + below).map(|line| (span.source, line)));
     }

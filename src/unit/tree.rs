@@ -274,9 +274,11 @@ fn syntax_error(source: u16, text: &str, table: &Table, error: &TomlError) -> Di
     }
     if message.starts_with("duplicate key") {
         let message = format!("`{found}` is written twice");
+        // All that lies between two places is looked through to show them.
+        let first = table.last_before(found, at).filter(|first| at.start - first.start < 4096);
         return Diagnostic::error("E0003", message)
             .at(at, "the second time")
-            .context(table.last_before(found, at), "the first time");
+            .context(first, "the first time");
     }
     say(&lower_first(message), "")
 }

@@ -328,14 +328,20 @@ pub struct True;
 
 impl FromNode for True {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        match bool::from_node(node, cx)? {
-            true => Some(Self),
-            false => {
-                let label = "leave the key out instead";
-                cx.findings.push(cx.invalid(node, format!("`{}` takes only true", cx.key), label));
-                None
+        let message = || format!("`{}` takes only true", cx.key);
+        let diagnostic = match &node.value {
+            Value::Boolean(true) => return Some(Self),
+            Value::Boolean(false) => cx.invalid(node, message(), "leave the key out instead"),
+            Value::String(text) if matches!(&**text, "false" | "no" | "off") => {
+                cx.invalid(node, message(), "leave the key out instead")
             }
-        }
+            Value::String(text) if matches!(&**text, "true" | "yes" | "on") => {
+                cx.mistyped(node, "true").help("write it without quotes").patch(node.span, "true")
+            }
+            _ => cx.mistyped(node, "true"),
+        };
+        cx.findings.push(diagnostic);
+        None
     }
 }
 
@@ -484,7 +490,7 @@ impl FromNode for MilliCpus {
         if (0.001..=1_000_000.0).contains(&cpus) {
             Some(Self((cpus * 1000.0).round() as u64))
         } else {
-            let label = "expected more than 0, such as 0.5";
+            let label = "expected 0.001 to 1000000 CPUs";
             cx.findings.push(cx.invalid(node, format!("`{}` is out of range", cx.key), label));
             None
         }
@@ -658,17 +664,13 @@ impl FromNode for Signal {
             return Some(Self(*number));
         }
         let diagnostic = cx.invalid(node, format!("`{text}` is not a signal"), "no such signal");
-        let known = names::SIGNALS.iter().map(|(name, _)| *name);
-        let folded = name.to_lowercase();
-        let near =
-            known.min_by_key(|known| strsim::damerau_levenshtein(&folded, &known.to_lowercase()));
-        cx.findings.push(match near {
-            Some(near) if strsim::damerau_levenshtein(&folded, &near.to_lowercase()) <= 2 => {
-                diagnostic
-                    .help("a signal with a similar name exists")
-                    .patch(node.span, format!("\"{near}\""))
-            }
-            _ => diagnostic,
+        // What all of them begin with says nothing of how near they are.
+        let known = names::SIGNALS.iter().map(|(name, _)| name.trim_start_matches("SIG"));
+        cx.findings.push(match nearest(name.trim_start_matches("SIG"), known) {
+            Some(near) => diagnostic
+                .help("a signal with a similar name exists")
+                .patch(node.span, format!("\"SIG{near}\"")),
+            None => diagnostic,
         });
         None
     }
@@ -778,9 +780,17 @@ pub fn normal_path(text: &str) -> Option<PathBuf> {
     Some(normal)
 }
 
-/// Line breaks and other control characters would end a line of mountinfo, of
-/// a script or of a terminal early.
-fn printable(node: &Node, cx: Context<'_>, text: &str) -> bool {
+/// `PATH_MAX` of limits.h, which counts the final NUL.
+const PATH_MAX: usize = 4096;
+
+/// Whether a text can be a path. Line breaks and other control characters would
+/// end a line of mountinfo, of a script or of a terminal early.
+fn can_be_path(node: &Node, cx: Context<'_>, text: &str) -> bool {
+    if text.len() >= PATH_MAX {
+        let message = format!("`{}` takes a path of at most {} bytes", cx.key, PATH_MAX - 1);
+        cx.findings.push(cx.invalid(node, message, &format!("{} bytes", text.len())));
+        return false;
+    }
     let fits = !text.chars().any(char::is_control);
     if !fits {
         let message = format!("`{}` holds a control character", text.escape_debug());
@@ -792,7 +802,7 @@ fn printable(node: &Node, cx: Context<'_>, text: &str) -> bool {
 impl FromNode for JailPath {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
         let text = String::from_node(node, cx)?;
-        if !printable(node, cx, &text) {
+        if !can_be_path(node, cx, &text) {
             return None;
         }
         match normal_path(&text) {
@@ -819,7 +829,7 @@ impl FromNode for HostPath {
             cx.findings.push(cx.invalid(node, format!("`{}` is an empty path", cx.key), "empty"));
             return None;
         }
-        printable(node, cx, &text).then(|| Self(PathBuf::from(text)))
+        can_be_path(node, cx, &text).then(|| Self(PathBuf::from(text)))
     }
 }
 
@@ -842,7 +852,7 @@ impl FromNode for Stream {
                 return None;
             }
         };
-        printable(node, cx, &text).then_some(stream)
+        can_be_path(node, cx, &text).then_some(stream)
     }
 }
 

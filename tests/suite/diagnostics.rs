@@ -199,6 +199,7 @@ golden! {
 const ELSEWHERE: &[(&str, &str)] = &[
     ("E0001", "unreadable_inputs_are_named_and_refused_quickly"),
     ("E0002", "a_unit_that_is_not_utf8_is_told_the_line"),
+    ("E0322", "execution: a link in a directory of the test's own"),
     ("E0308", "plan::tests: limits that the host at hand could keep"),
     ("E0314", "idmap: what /etc/subuid says differs from machine to machine"),
     ("E0315", "idmap: this machine has the helpers"),
@@ -432,11 +433,9 @@ fn a_unit_that_is_not_utf8_is_told_the_line() {
     fs::write(directory.path().join("latin.toml"), b"name = \"a\"\n# caf\xe9\n").unwrap();
     let run = check_in(directory.path(), Caller::Root, &["latin.toml"]);
     assert_eq!(run.status, 1, "{run:?}");
-    assert!(
-        run.stderr
-            .starts_with("error[E0002]: the unit `latin.toml` is not UTF-8: byte 16 on line 2\n"),
-        "{run:?}"
-    );
+    let place = "error[E0002]: the unit is not UTF-8\n --> latin.toml:2:6\n";
+    assert!(run.stderr.starts_with(place), "{run:?}");
+    assert!(run.stderr.contains("the byte 0xe9 is part of no character"), "{run:?}");
 }
 
 #[test]
@@ -559,4 +558,60 @@ fn quiet_is_silent_about_sound_units_only() {
     let run = check_in(directory.path(), Caller::Root, &["--quiet", "good.toml", "bad.toml"]);
     assert_eq!(run.status, 1, "{run:?}");
     assert!(run.stderr.contains("in bad.toml") && !run.stderr.contains("good.toml"), "{run:?}");
+}
+
+#[test]
+fn up_reports_what_check_does_once_there_is_an_error() {
+    let directory = fixture();
+    let unit = "[root]\npath = \"root\"\n[process]\ncommand = [\"/bin/absent\"]\nuser = \"nobdy\"\ncwd = \"/absent\"\n";
+    fs::write(directory.path().join("three.toml"), unit).unwrap();
+    let check = check_in(directory.path(), Caller::Root, &["three.toml"]);
+    let up = command(Caller::Root, jailrun(), &["up", "three.toml"])
+        .current_dir(directory.path())
+        .spawn()
+        .unwrap();
+    let up = finish(up);
+    assert_eq!((check.status, up.status), (1, 125));
+    assert_eq!(check.stderr, up.stderr);
+    assert!(check.stderr.ends_with("error: 3 errors in three.toml\n"), "{check:?}");
+}
+
+#[test]
+fn a_list_of_layers_that_is_empty_is_an_error_and_not_a_panic() {
+    let directory = fixture();
+    let unit = "[root]\nlower = []\n[limits]\npids = 4194305\n[process]\ncommand = [\"\"]\n";
+    fs::write(directory.path().join("empty.toml"), unit).unwrap();
+    let run = check_in(directory.path(), Caller::Root, &["empty.toml"]);
+    assert_eq!(run.status, 1, "{run:?}");
+    for found in ["`lower` is empty", "`pids` takes 1 to 4194304", "`command` is empty"] {
+        assert_eq!(run.stderr.matches(found).count(), 1, "{run:?}");
+    }
+    assert!(run.stderr.ends_with("error: 3 errors in empty.toml\n"), "{run:?}");
+}
+
+#[test]
+fn the_name_of_a_unit_does_not_reach_the_terminal_as_it_is() {
+    let directory = fixture();
+    let name = "e\u{1b}[31m\u{9b}\n.toml";
+    fs::write(directory.path().join(name), "[limits]\nmemory = \"\\u009b1\\n\"\n").unwrap();
+    for arguments in [&["check", name][..], &["up", "--dry-run", name], &["audit", name]] {
+        let mut words = command(Caller::Root, jailrun(), arguments);
+        words.env("NO_COLOR", "1").current_dir(directory.path());
+        let run = finish(words.spawn().unwrap());
+        let text = run.stdout + &run.stderr;
+        let bad = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(bad) && !text.contains("\n.toml"), "{arguments:?}: {text:?}");
+    }
+}
+
+#[test]
+fn a_unit_that_cannot_be_read_is_json_too_where_json_is_asked_for() {
+    let directory = fixture();
+    fs::write(directory.path().join("latin.toml"), b"a\xff").unwrap();
+    let words = ["up", "--dry-run", "--json", "latin.toml"];
+    let child = command(Caller::Root, jailrun(), &words).current_dir(directory.path()).spawn();
+    let run = finish(child.unwrap());
+    assert_eq!((run.status, &*run.stderr), (1, ""), "{run:?}");
+    assert_eq!(run.json()["works"], false);
+    assert_eq!(run.json()["diagnostics"][0]["code"], "E0002");
 }

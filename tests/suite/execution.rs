@@ -875,3 +875,138 @@ fn a_read_only_path_may_hold_masks_and_mounts() {
         }
     }
 }
+
+#[test]
+fn a_stream_does_not_follow_a_link_that_a_jail_could_have_put_there() {
+    // The jail may write to `shared`: the link and the directory are its doing.
+    let bench = Bench::new(
+        "[[mounts]]\ntarget = \"/data\"\nbind = \"{dir}/shared\"\n[process]\nstdout = \"file:shared/log\"\n",
+    );
+    let at = |name: &str| bench.directory.path().join(name);
+    fs::create_dir_all(at("shared/logs")).unwrap();
+    fs::create_dir(at("private")).unwrap();
+    for name in ["victim", "private/log"] {
+        fs::write(at(name), "keep").unwrap();
+    }
+    let kept = || {
+        let read = |name| fs::read_to_string(at(name)).unwrap();
+        assert_eq!((read("victim"), read("private/log")), ("keep".to_owned(), "keep".to_owned()));
+    };
+    std::os::unix::fs::symlink(at("victim"), at("shared/log")).unwrap();
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.starts_with("error[E0322]: "), "{run:?}");
+    assert!(run.stderr.contains(&format!("`{}`", at("victim").display())), "{run:?}");
+    kept();
+
+    fs::remove_dir(at("shared/logs")).unwrap();
+    std::os::unix::fs::symlink(at("private"), at("shared/logs")).unwrap();
+    for stream in ["stdout=file:shared/logs/log", "stderr=append:shared/logs/log"] {
+        let set = format!("process.{stream}");
+        let run = bench
+            .up(Caller::Root, &["--set", "process.stdout=", "--set", &set, "--", "/probe", "true"]);
+        assert_eq!(run.status, 125, "{run:?}");
+        assert!(run.stderr.contains("ELOOP"), "{run:?}");
+        kept();
+    }
+    // A link of the user's own, outside of what the jail writes to, is one.
+    std::os::unix::fs::symlink(at("private"), at("link")).unwrap();
+    let set = ["--set", "process.stdout=file:link/log", "--", "/probe", "exit", "3"];
+    assert_eq!(bench.up(Caller::Root, &set).status, 3);
+    assert_eq!(fs::read_to_string(at("private/log")).unwrap(), "");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_fifo_for_a_stream_does_not_hold_the_launch_up() {
+    let bench = Bench::new("[process]\nstdout = \"file:{dir}/fifo\"\n");
+    let fifo = bench.directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o666)).unwrap();
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("a FIFO that nobody reads"), "{run:?}");
+    // With a reader it is a file like any other.
+    let path = fifo.to_str().unwrap();
+    let reader = command(Caller::Root, Path::new("cat"), &[path]).spawn().unwrap();
+    eventually("the reader has opened the FIFO", || {
+        bench.probe(Caller::Root, &["exit", "4"]).status == 4
+    });
+    assert_eq!(finish(reader).status, 0);
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_user_is_who_the_command_sees_by_that_name() {
+    let mounts =
+        "[[mounts]]\ntarget = \"/etc/passwd\"\ncontent = \"alice:x:77:78::/:/bin/sh\\n\"\n";
+    let bench = Bench::new(&format!("{mounts}[process]\nuser = \"alice\"\n"));
+    assert_eq!(bench.report(Caller::Root)["uids"], serde_json::json!([77, 77, 77, 77]));
+    fs::create_dir(bench.directory.path().join("etc")).unwrap();
+    let other = bench.directory.path().join("etc/passwd");
+    fs::write(&other, "alice:x:88:89::/:/bin/sh\n").unwrap();
+    for (mounts, uid) in [
+        ("[{target=\"/etc/passwd\", bind=\"etc/passwd\"}]", Some(88)),
+        ("[{target=\"/etc\", bind=\"etc\"}]", Some(88)),
+        ("[{target=\"/etc\", bind=\"absent\", optional=true}]", Some(1000)),
+        // The last one is what the command sees.
+        (
+            "[{target=\"/etc\", bind=\"etc\"}, {target=\"/etc/passwd\", content=\"alice:x:5:5::/:\\n\"}]",
+            Some(5),
+        ),
+        ("[{target=\"/etc\", tmpfs=\"1M\"}]", None),
+        ("[{target=\"/etc\", bind=\"etc\"}, {target=\"/etc\", tmpfs=\"1M\"}]", None),
+    ] {
+        let set = format!("mounts={mounts}");
+        let run = bench.up(Caller::Root, &["--set", &set, "--", "/probe", "report"]);
+        match uid {
+            Some(uid) => assert_eq!(run.json()["uids"][0], uid, "{mounts}"),
+            None => assert!(run.stderr.starts_with("error[E0303]"), "{mounts}: {run:?}"),
+        }
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_mask_behind_a_link_hides_after_another_entry_has_made_something_there() {
+    let bench = Bench::new(
+        "[[mounts]]\ntarget = \"/link/made\"\nsymlink = \"/nowhere\"\n[[mounts]]\ntarget = \"/link/secret\"\nmask = true\noptional = true\n",
+    );
+    fs::write(bench.root.join("data/secret"), "secret").unwrap();
+    for to in ["/data", "data"] {
+        std::os::unix::fs::symlink(to, bench.root.join("link")).unwrap();
+        let run = bench.probe(Caller::Root, &["read", "/data/secret"]);
+        assert!(run.status == 0 && !run.stdout.contains("secret"), "{to}: {run:?}");
+        fs::remove_file(bench.root.join("link")).unwrap();
+        fs::remove_file(bench.root.join("data/made")).unwrap();
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn gc_leaves_a_jail_alone_that_has_taken_the_name_while_it_waited() {
+    let bench = Bench::new("");
+    let state = Path::new("/run/jailrun").join(format!("{}.json", bench.name));
+    let mut first = start(&bench, Caller::Root, &["sleep", "60"]);
+    eventually("the first jail is up", || state.exists());
+    // gc has opened the journal of the first, and waits before it locks it.
+    let up = [jailrun().to_str().unwrap(), "gc"];
+    let strace = ["-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=3000000:when=1"];
+    let words = [&strace[..], &up].concat();
+    let gc = command(Caller::Root, Path::new("strace"), &words).spawn().unwrap();
+    let opened = |pid: u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == state)
+    };
+    eventually("gc has opened the journal", || descendants(gc.id()).into_iter().any(opened));
+    signal(&first, nix::sys::signal::SIGKILL);
+    first.wait().unwrap();
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let second = start(&bench, Caller::Root, &["sleep", "5"]);
+    eventually("the second jail is up", || state.exists());
+    assert_eq!(finish(gc).status, 0);
+    assert!(state.exists(), "gc has taken the second jail's journal");
+    let run = finish(second);
+    assert_eq!(run.status, 0, "{run:?}");
+    bench.assert_nothing_left();
+}

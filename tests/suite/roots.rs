@@ -548,6 +548,23 @@ fn mounts_below_an_ephemeral_root_are_covered_too() {
 }
 
 #[test]
+fn what_covers_a_mount_below_an_ephemeral_root_forbids_no_less() {
+    let bench = bench("path = \"{base}\"\nephemeral = true", "");
+    let run = among_mounts(
+        &bench,
+        r#"mount -o remount,noexec $base/one; cp /bin/busybox $base/one/program
+           mkdir -p $base/proc; mount -t proc proc $base/proc
+           up -- /one/program true 2>&1 | grep -o EACCES
+           up --set 'root.api-filesystems=["/dev"]' -- /probe read /proc/kallsyms
+           up --set 'root.api-filesystems=["/dev"]' -- /probe write /proc/sys/vm/swappiness 60"#,
+    );
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(lines[0] == "EACCES" && !lines[1].contains('0'), "{run:?}");
+    assert!(run.stdout.contains("\"EROFS\""), "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn layers_that_the_kernel_refuses_are_explained() {
     let bench = bench("lower = [\"/\"]\nupper = \"tmpfs\"", "");
     let text = fs::read_to_string(&bench.unit).unwrap();
