@@ -985,27 +985,40 @@ fn a_mask_behind_a_link_hides_after_another_entry_has_made_something_there() {
 #[test]
 fn gc_leaves_a_jail_alone_that_has_taken_the_name_while_it_waited() {
     let bench = Bench::new("");
-    let state = Path::new("/run/jailrun").join(format!("{}.json", bench.name));
-    let mut first = start(&bench, Caller::Root, &["sleep", "60"]);
-    eventually("the first jail is up", || state.exists());
-    // gc has opened the journal of the first, and waits before it locks it.
-    let up = [jailrun().to_str().unwrap(), "gc"];
-    let strace = ["-qq", "-o", "/dev/null", "-e", "inject=flock:delay_enter=3000000:when=1"];
-    let words = [&strace[..], &up].concat();
-    let gc = command(Caller::Root, Path::new("strace"), &words).spawn().unwrap();
-    let opened = |pid: u32| {
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == state)
+    // A state directory with nobody else's journals.
+    let at = bench.directory.path().join("state");
+    fs::create_dir(&at).unwrap();
+    std::os::unix::fs::chown(&at, Some(65534), Some(65534)).unwrap();
+    let spawn = |program: &Path, words: &[&str]| {
+        let mut command = command(Caller::User, program, words);
+        command.env("XDG_RUNTIME_DIR", &at).spawn().unwrap()
     };
-    eventually("gc has opened the journal", || descendants(gc.id()).into_iter().any(opened));
-    signal(&first, nix::sys::signal::SIGKILL);
+    let unit = bench.unit.to_str().unwrap();
+    let up = |seconds| {
+        let child = spawn(jailrun(), &["up", "-v", unit, "--", "/probe", "sleep", seconds]);
+        let journal = at.join("jailrun").join(format!("{}.json", bench.name));
+        eventually("the jail is up", || {
+            descendants(child.id()).len() == 2 && fs::metadata(&journal).is_ok()
+        });
+        (child, journal)
+    };
+    let (mut first, journal) = up("60");
+    // gc has opened the journal of the first jail, and waits before it locks it.
+    let slow = "inject=flock:delay_enter=3000000:when=1";
+    let words = ["-qq", "-o", "/dev/null", "-e", slow, jailrun().to_str().unwrap(), "gc"];
+    let gc = spawn(Path::new("strace"), &words);
+    let has_opened = |pid: u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == journal)
+    };
+    eventually("gc has opened the journal", || descendants(gc.id()).into_iter().any(has_opened));
+    // The jail ends and takes its journal with it; another is started.
+    signal(&first, nix::sys::signal::SIGTERM);
     first.wait().unwrap();
-    let run = bench.probe(Caller::Root, &["true"]);
-    assert_eq!(run.status, 0, "{run:?}");
-    let second = start(&bench, Caller::Root, &["sleep", "5"]);
-    eventually("the second jail is up", || state.exists());
-    assert_eq!(finish(gc).status, 0);
-    assert!(state.exists(), "gc has taken the second jail's journal");
+    let (second, journal) = up("5");
+    let gc = finish(gc);
+    assert_eq!(gc.status, 0, "{gc:?}");
+    assert!(journal.exists(), "gc has taken the second jail's journal");
     let run = finish(second);
     assert_eq!(run.status, 0, "{run:?}");
     bench.assert_nothing_left();
