@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
 
-use crate::source::{Sources, Span, on_one_line, printable};
+use crate::source::{ARGUMENT, Sources, Span, on_one_line, printable};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +202,14 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
     let help = diagnostic.help.as_deref().map(printable);
     let mut groups = Vec::new();
     match &diagnostic.patch {
+        Some(patch) if sources.get(patch.span.source).name == ARGUMENT => {
+            let mut text = sources.get(patch.span.source).text.clone();
+            text.replace_range(patch.span.range(), &patch.replacement);
+            let text = on_one_line(&text).replace('\'', "'\\''");
+            let help = help.unwrap_or("write this instead".into());
+            group = group.element(Level::HELP.message(format!("{help}: `{ARGUMENT} '{text}'`")));
+            groups.push(group);
+        }
         Some(patch) => {
             groups.push(group);
             let window = Window::around(sources, std::iter::once(patch.span));

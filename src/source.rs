@@ -49,6 +49,9 @@ impl Span {
     }
 }
 
+/// Name of the texts that are arguments.
+pub const ARGUMENT: &str = "--set";
+
 /// One text with the name under which users know it.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -120,8 +123,8 @@ impl Sources {
     /// `web.toml:14`, or for a command-line value the argument itself.
     pub fn place(&self, span: Span) -> String {
         let source = self.get(span.source);
-        if source.name == "--set" {
-            return format!("--set {}", on_one_line(&source.text));
+        if source.name == ARGUMENT {
+            return format!("{ARGUMENT} {}", on_one_line(&source.text));
         }
         format!("{}:{}", on_one_line(&source.name), self.position(span).line)
     }

@@ -352,7 +352,7 @@ pub const KEYS: &[Key] = &[
         "ephemeral",
         "boolean",
         "false",
-        "Lets the jail write to its root, whatever the kind, and throws the changes away at its end: they go to memory laid over it. Over a tree with other mounts in it, such as the host's, this needs root.",
+        "Lets the jail write to its root, whatever the kind, and throws the changes away at its end: they go to memory laid over it. Without capabilities, root inside changes only what belongs to root and lets its owner write: `security.capabilities = \"default\"` gives those of Docker. Over a tree with other mounts in it, such as the host's, this needs root.",
     ),
     key(
         "root",

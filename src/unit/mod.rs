@@ -322,12 +322,7 @@ fn read_name(top: &Reader<'_>, stem: &str, whole: Span) -> Setting<String> {
         return match top.get::<String>("name") {
             Some(name) if is_name(&name.value) => name,
             Some(name) => {
-                let suggestion: String = name
-                    .value
-                    .to_lowercase()
-                    .chars()
-                    .map(|c| if c == '_' || c == ' ' { '-' } else { c })
-                    .collect();
+                let suggestion = name_from(&name.value);
                 let diagnostic = Diagnostic::error(
                     "E0103",
                     format!("`{}` is not a name", name.value.escape_debug()),
@@ -355,11 +350,21 @@ fn read_name(top: &Reader<'_>, stem: &str, whole: Span) -> Setting<String> {
             )
             .at(whole, "")
             .note(NAME_RULE)
-            .help("add `name = \"…\"` at the top"),
+            .help(name_help(stem)),
         );
         return Setting::default("unit".to_owned());
     }
     Setting::default(stem.to_owned())
+}
+
+/// A name that is near a text, if the text is near one.
+fn name_from(text: &str) -> String {
+    text.to_lowercase().replace(['_', ' '], "-")
+}
+
+fn name_help(stem: &str) -> String {
+    let name = Some(name_from(stem)).filter(|name| is_name(name)).unwrap_or("…".to_owned());
+    format!("add `name = \"{name}\"` at the top, or `--set name={name}`")
 }
 
 fn read_host_name(top: &Reader<'_>, key: &str) -> Option<Setting<String>> {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::keys;
 use super::mounts::{Create, MountKind};
 use super::namespaces::Mode as NamespaceMode;
 use super::root::{ApiFilesystem, RootKind};
@@ -300,6 +301,39 @@ fn one_misspelt_key_is_one_finding() {
     assert_eq!(about("[root]\npaht = \"/srv\"\n[process]\ncommand = [\"/x\"]\n"), 1);
     assert_eq!(about("[root]\npath = \"/srv\"\n[process]\ncomand = [\"/x\"]\n"), 1);
     assert_eq!(about("[rot]\npath = \"/srv\"\n[process]\ncommand = [\"/x\"]\n"), 1);
+}
+
+#[test]
+fn a_word_of_another_tool_is_taken_for_the_key_that_takes_the_same_values() {
+    for (table, word, key) in [
+        ("root", "rootfs", "path"),
+        ("process", "cmd", "command"),
+        ("process", "working_dir", "cwd"),
+        ("process", "uid", "user"),
+        ("limits", "cpus", "cpu"),
+        ("limits", "cpuset_cpus", "cpuset"),
+        ("limits", "mem_limit", "memory"),
+        ("limits", "pids-limit", "pids"),
+        ("mounts", "source", "bind"),
+        ("mounts", "destination", "target"),
+        ("security", "caps", "capabilities"),
+    ] {
+        assert_eq!(keys::meant(table, word), Some(keys::Meant::Key(key)));
+        assert!(keys::find(table, key).is_some(), "{table}.{key}");
+    }
+    assert_eq!(patch("[limits]\ncpus = 1.5").as_deref(), Some("cpu"));
+    // Written otherwise: a patch would not do.
+    assert_eq!(patch("[security]\ncap_add = [\"NET_RAW\"]"), None);
+    assert_eq!(patch("[process.environment]\nA = \"b\""), None);
+}
+
+#[test]
+fn what_is_no_signal_is_not_taken_for_a_short_one() {
+    for text in ["", "0", "99", "X", "FOO", "NOPE", "RTMIN"] {
+        assert_eq!(patch(&format!("[lifecycle]\nstop-signal = \"{text}\"")), None, "{text}");
+    }
+    let near = patch("[lifecycle]\nstop-signal = \"TREM\"");
+    assert_eq!(near.as_deref(), Some("\"SIGTERM\""));
 }
 
 #[test]

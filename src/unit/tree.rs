@@ -10,7 +10,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue, Error as TomlError};
 
 use crate::diagnostic::Diagnostic;
-use crate::source::{Sources, Span};
+use crate::source::{ARGUMENT, Sources, Span};
 
 /// A value with its place.
 #[derive(Clone, Debug)]
@@ -309,7 +309,7 @@ pub fn set(
     assignment: &str,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let source = sources.add("--set", assignment);
+    let source = sources.add(ARGUMENT, assignment);
     let whole = span(source, 0..assignment.len());
     let malformed = |label: &str| {
         Diagnostic::error("E0107", format!("`--set {assignment}` is not KEY=VALUE"))
@@ -344,6 +344,21 @@ pub fn set(
     let offset = at + 1 + blanks;
     let node = match DeValue::parse(value) {
         Ok(parsed) => shift(from_value(source, parsed.span(), parsed.get_ref()), offset),
+        Err(error) if value.starts_with(['[', '{']) && takes_no_text(&keys) => {
+            let at = error.span().unwrap_or(0..value.len());
+            let label = match error.message() {
+                message if message.starts_with("string values must be quoted") => {
+                    "no value: a string is in quotes".to_owned()
+                }
+                message => lower_first(message),
+            };
+            diagnostics.push(
+                Diagnostic::error("E0107", format!("the value of `--set {assignment}` is not TOML"))
+                    .at(span(source, offset + at.start..offset + at.end), label)
+                    .help("a string in a list or table is in quotes, which the shell takes away: put the whole into others, such as `--set 'process.command=[\"ls\", \"/\"]'`"),
+            );
+            return;
+        }
         Err(_) => Node {
             span: span(source, offset..offset + value.len()),
             value: Value::String(value.to_owned()),
@@ -353,6 +368,24 @@ pub fn set(
     let mut keys = keys;
     replace_leaf(&mut keys, node);
     tree.merge(keys);
+}
+
+/// Whether the key that some keys lead to is one for which a text is nothing.
+fn takes_no_text(keys: &Table) -> bool {
+    let mut path = Vec::new();
+    let mut inner = Some(keys);
+    while let Some(entry) = inner.and_then(|table| table.entries.first()) {
+        path.push(&*entry.key);
+        inner = match &entry.node.value {
+            Value::Table(table) => Some(table),
+            _ => None,
+        };
+    }
+    let Some((name, table)) = path.split_last() else { return false };
+    let takes_text =
+        |key: &super::keys::Key| key.takes.contains("string") && key.takes != "strings";
+    super::keys::is_repeated(name)
+        || super::keys::find(&table.join("."), name).is_some_and(|key| !takes_text(key))
 }
 
 fn unset(tree: &mut Table, keys: &Table) {
@@ -491,6 +524,19 @@ mod tests {
         let (_, _, diagnostics) = tree("", &["limits.memory", "a b=1"]);
         assert_eq!(diagnostics.len(), 2);
         assert!(diagnostics.iter().all(|diagnostic| diagnostic.code == "E0107"));
+    }
+
+    #[test]
+    fn a_value_that_begins_as_toml_and_is_none_is_not_taken_as_a_string() {
+        for assignment in ["process.command=[ls]", "mounts=[{tmpfs=1M}]", "limits.cpu={1}"] {
+            let (table, _, diagnostics) = tree("", &[assignment]);
+            assert_eq!(diagnostics.len(), 1, "{assignment}");
+            assert_eq!(diagnostics[0].code, "E0107");
+            assert!(table.entries.is_empty(), "{assignment}");
+        }
+        for assignment in ["process.env.A={\"b\": 1}", "process.env.A=[x", "description=[x"] {
+            assert!(tree("", &[assignment]).2.is_empty(), "{assignment}");
+        }
     }
 
     #[test]

@@ -544,7 +544,11 @@ fn a_unit_can_come_from_standard_input() {
     assert_eq!(run.status, 1, "{run:?}");
     // It has no file whose name could be the jail's.
     assert!(!run.stderr.contains("the file's name"), "{}", run.stderr);
-    assert!(run.stderr.contains("add `name = \"…\"` at the top"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("add `name = \"…\"` at the top, or `--set name=…`"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]
