@@ -124,8 +124,11 @@ impl Watch<'_> {
         while self.status.is_some() {
             self.read_status()?;
         }
+        // Its time is over, or somebody wants it ended: no reader is waited for.
+        let is_over = self.cause != Cause::Command || self.told_to_stop.is_some();
+        let until = if is_over { Some(Instant::now()) } else { self.timeout_at };
         if let Some(relay) = &mut self.relay {
-            relay.drain();
+            relay.drain(&signals, until);
         }
         self.relay = None;
         self.end_left()?;

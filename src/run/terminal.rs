@@ -1,8 +1,10 @@
 //! The caller's end of the jail's terminal: raw mode, and bytes both ways.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::sys::signalfd::SignalFd;
 use nix::sys::termios::{self, SetArg, Termios};
 
 use super::error::Applied;
@@ -176,9 +178,13 @@ impl Relay {
         !self.open && self.printed.is_empty()
     }
 
-    /// Writes what the jail has printed before its end, while it is taken.
-    pub(super) fn drain(&mut self) {
+    /// Writes what the jail has printed before its end. A reader may take its
+    /// time for that, until the jail's own is over or a signal ends it.
+    pub(super) fn drain(&mut self, signals: &SignalFd, until: Option<Instant>) {
         while !self.is_closed() {
+            if !self.printed.is_empty() && !is_taken(signals, until) {
+                return;
+            }
             self.pump(false, true);
             if self.open && self.printed.is_empty() {
                 let mut fds =
@@ -189,6 +195,40 @@ impl Relay {
                     _ => return,
                 }
             }
+        }
+    }
+}
+
+/// Waits until standard output takes something; false when it will not.
+fn is_taken(signals: &SignalFd, until: Option<Instant>) -> bool {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::signal::Signal;
+    let Ok(output) = standard(1) else { return true };
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()).as_millis());
+        let timeout = left.map_or(PollTimeout::NONE, |left| {
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = [
+            PollFd::new(output, PollFlags::POLLOUT),
+            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(0) => return false,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return false,
+        }
+        if fds[0].revents().is_some_and(|events| !events.is_empty()) {
+            return true;
+        }
+        const ENDING: [Signal; 4] =
+            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+        match signals.read_signal() {
+            Ok(Some(info)) if ENDING.iter().any(|signal| *signal as u32 == info.ssi_signo) => {
+                return false;
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return false,
         }
     }
 }

@@ -1023,3 +1023,29 @@ fn gc_leaves_a_jail_alone_that_has_taken_the_name_while_it_waited() {
     assert_eq!(run.status, 0, "{run:?}");
     bench.assert_nothing_left();
 }
+
+#[test]
+fn a_reader_that_has_stopped_reading_does_not_hold_the_jail_up() {
+    let bench = Bench::with_root(
+        "",
+        "[process]\ntty = true\n[[mounts]]\ntarget = \"/bin\"\nbind = \"/bin\"\n[[mounts]]\ntarget = \"/lib\"\nbind = \"/lib\"\n[[mounts]]\ntarget = \"/lib64\"\nbind = \"/lib64\"\noptional = true\n",
+    );
+    let up = |set: &str, script: &str| {
+        let unit = bench.unit.to_str().unwrap();
+        let words = ["up", "--quiet", unit, "--set", set, "--", "/bin/sh", "-c", script];
+        // Its output is a pipe that nobody reads while it runs.
+        command(Caller::Root, jailrun(), &words).spawn().unwrap()
+    };
+    let much = "while :; do echo 0123456789012345678901234567890123456789; done";
+    let mut child = up("lifecycle.timeout=1s", much);
+    eventually("the time limit ends it", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(124));
+
+    // Ended, and with more printed than the pipe holds: it waits for the reader.
+    let mut child = up("lifecycle.timeout=10m", "head -c 68000 /dev/zero | tr '\\0' x");
+    eventually("the jail has ended", || descendants(child.id()).is_empty());
+    assert!(child.try_wait().unwrap().is_none());
+    signal(&child, nix::sys::signal::SIGTERM);
+    eventually("the signal ends it", || child.try_wait().unwrap().is_some());
+    bench.assert_nothing_left();
+}
