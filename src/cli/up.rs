@@ -106,7 +106,9 @@ impl Up {
             && (has_error(&loaded.diagnostics) || has_error(&planning.diagnostics))
         {
             // No launch comes of it: all that is wrong is said at once.
-            planning = plan::plan(unit, &Machine::default(), Care::Everything);
+            let all = plan::plan(unit, &Machine::default(), Care::Everything).diagnostics;
+            let further = all.into_iter().filter(|found| !planning.diagnostics.contains(found));
+            planning.diagnostics.extend(further.collect::<Vec<_>>());
         }
         if care == Care::Launch && !has_error(&loaded.diagnostics) {
             match self.prepare(&planning, &loaded) {

@@ -57,6 +57,8 @@ impl<H: Host> Planner<'_, H> {
             .mounts
             .iter()
             .rev()
+            // What is hidden still says who is who.
+            .filter(|mount| mount.kind.value != MountKind::Mask)
             .find_map(|mount| Some((mount, path.strip_prefix(&mount.target.value.0).ok()?)))?;
         let unreadable = |why: &str| {
             let (path, target) = (path.display(), mount.target.value.0.display());
