@@ -70,6 +70,8 @@ pub struct Mounted {
     pub fstype: String,
     /// Whether nothing on it can be executed.
     pub noexec: bool,
+    /// Where else the same files are seen.
+    pub elsewhere: Vec<PathBuf>,
 }
 
 /// A question that the machine has not answered. That something is not there, or
@@ -258,6 +260,7 @@ pub trait Host {
 pub struct Machine {
     cgroups: OnceCell<Layout>,
     user_namespace: OnceCell<bool>,
+    mountinfo: OnceCell<Vec<u8>>,
     as_root: bool,
     questions: Rc<Questions>,
 }
@@ -412,8 +415,14 @@ impl Host for Machine {
 
     fn mounts_below(&self, path: &Path) -> io::Result<Vec<Mounted>> {
         let malformed = || io::Error::other("a line of mountinfo is malformed");
-        let text = std::fs::File::open("/proc/self/mountinfo").and_then(mountinfo::read);
-        let text = self.ask("what is mounted below", path, text)?;
+        let text = match self.mountinfo.get() {
+            Some(text) => text,
+            None => {
+                let text = std::fs::File::open("/proc/self/mountinfo").and_then(mountinfo::read);
+                let text = self.ask("what is mounted below", path, text)?;
+                self.mountinfo.get_or_init(|| text)
+            }
+        };
         let lines = || text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         if !lines().any(|line| mountinfo::may_lie_below(line, path)) {
             return Ok(Vec::new());
@@ -428,6 +437,7 @@ impl Host for Machine {
                 target: line.target.clone().into_owned(),
                 fstype: line.fstype.clone().into_owned(),
                 noexec: line.flags.noexec,
+                elsewhere: mountinfo::elsewhere(&lines, line, path),
             })
             .collect();
         found.sort_by(|one, other| one.target.cmp(&other.target));

@@ -8,6 +8,47 @@ use std::path::{Path, PathBuf};
 
 use crate::unit::mounts::MountFlags;
 
+/// File systems without files of their own: what they show is the kernel's.
+const OF_THE_KERNEL: &[&str] = &[
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nfsd",
+    "nsfs",
+    "proc",
+    "pstore",
+    "resctrl",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "smackfs",
+    "sysfs",
+    "tracefs",
+];
+
+/// Whether a file system of that type has no files of its own: nothing can be
+/// laid over it.
+pub fn is_of_the_kernel(fstype: &str) -> bool {
+    OF_THE_KERNEL.contains(&fstype)
+}
+
+/// Whether a file system of that type hands out something of the host, not files
+/// like any other.
+pub fn is_handed_out(fstype: &str) -> bool {
+    // Huge pages are files of those who made them; autofs is a place for mounts.
+    is_of_the_kernel(fstype) && !matches!(fstype, "hugetlbfs" | "autofs")
+}
+
 /// One line of mountinfo, as far as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line<'t> {
@@ -15,6 +56,10 @@ pub struct Line<'t> {
     pub id: u32,
     /// Number of the mount it lies on.
     pub parent: u32,
+    /// Number of the device, as text.
+    pub device: &'t [u8],
+    /// What of the file system is mounted.
+    pub root: Cow<'t, Path>,
     /// Mount point.
     pub target: Cow<'t, Path>,
     /// File system type.
@@ -37,7 +82,7 @@ pub fn parse_line(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
     let mut number = || std::str::from_utf8(fields.next()?).ok()?.parse::<u32>().ok();
     let (id, parent) = (number()?, number()?);
-    let target = fields.nth(2)?;
+    let (device, root, target) = (fields.next()?, fields.next()?, fields.next()?);
     let options = fields.next()?;
     let fstype = fields.skip_while(|field| *field != b"-").nth(1)?;
     let mut flags = MountFlags::NONE;
@@ -54,13 +99,38 @@ pub fn parse_line(line: &[u8]) -> Option<Line<'_>> {
     Some(Line {
         id,
         parent,
-        target: match target.contains(&b'\\') {
-            true => Cow::Owned(PathBuf::from(std::ffi::OsString::from_vec(unescape(target)))),
-            false => Cow::Borrowed(Path::new(OsStr::from_bytes(target))),
-        },
+        device,
+        root: path(root),
+        target: path(target),
         fstype: String::from_utf8_lossy(fstype),
         flags,
     })
+}
+
+fn path(field: &[u8]) -> Cow<'_, Path> {
+    match field.contains(&b'\\') {
+        true => Cow::Owned(PathBuf::from(std::ffi::OsString::from_vec(unescape(field)))),
+        false => Cow::Borrowed(Path::new(OsStr::from_bytes(field))),
+    }
+}
+
+/// Where else the files of a mount are seen: elsewhere than at its mount point
+/// or below a directory.
+pub fn elsewhere(lines: &[Line<'_>], mount: &Line<'_>, directory: &Path) -> Vec<PathBuf> {
+    lines
+        .iter()
+        .filter(|line| line.device == mount.device && line.id != mount.id)
+        .filter(|line| !line.target.starts_with(directory))
+        .filter_map(|line| {
+            let rest = mount.root.strip_prefix(&line.root).ok()?;
+            // Joining nothing would add a slash.
+            Some(match rest.as_os_str().is_empty() {
+                true => line.target.to_path_buf(),
+                false => line.target.join(rest),
+            })
+        })
+        .filter(|path| !path.starts_with(directory))
+        .collect()
 }
 
 /// The mount that a path without links leads to. Others on the way to it may
@@ -134,6 +204,24 @@ mod tests {
         .collect();
         let holder = |path: &str| holder(&lines, Path::new(path)).unwrap().id;
         assert_eq!([holder("/"), holder("/a"), holder("/a/b"), holder("/a/bc/d")], [2, 4, 6, 7]);
+    }
+
+    #[test]
+    fn a_directory_that_is_bound_is_known_by_its_other_path() {
+        let lines: Vec<_> = [
+            "1 1 8:1 / / rw - ext4 /dev/sda rw",
+            "2 1 0:2 / /run rw - tmpfs run rw",
+            "3 1 0:2 / /srv/run rw - tmpfs run rw",
+            "4 1 8:1 /home/me /srv/me rw - ext4 /dev/sda rw",
+            "5 1 0:5 / /srv/own rw - tmpfs own rw",
+        ]
+        .iter()
+        .map(|line| parse_line(line.as_bytes()).unwrap())
+        .collect();
+        let other = |index: usize| elsewhere(&lines, &lines[index], Path::new("/srv"));
+        assert_eq!(other(2), [Path::new("/run")]);
+        assert_eq!(other(3), [Path::new("/home/me")]);
+        assert!(other(4).is_empty());
     }
 
     #[test]

@@ -171,10 +171,18 @@ fn disk(facts: &Facts) -> (Verdict, String) {
 
 fn processes(facts: &Facts) -> (Verdict, String) {
     let joined = facts.joined.iter().any(|(namespace, _)| *namespace == Namespace::Pid);
-    match facts.has(Namespace::Pid) {
-        true => (No, "it has process ids of its own".to_owned()),
-        false if joined => (Partly, "those of the pid namespace that it joins".to_owned()),
-        false => (Yes, "it has the host's process ids".to_owned()),
+    let shown = facts.inner.iter().find(|inner| inner.is_proc);
+    match (facts.has(Namespace::Pid), shown) {
+        (true, Some(inner)) => (
+            Yes,
+            format!(
+                "it has process ids of its own, but {} tells of the host's",
+                inner.at.display()
+            ),
+        ),
+        (true, None) => (No, "it has process ids of its own".to_owned()),
+        (false, _) if joined => (Partly, "those of the pid namespace that it joins".to_owned()),
+        (false, _) => (Yes, "it has the host's process ids".to_owned()),
     }
 }
 

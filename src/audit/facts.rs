@@ -1,11 +1,14 @@
 //! What a plan leaves a jail: read off its steps, one by one.
 //!
-//! Nothing is judged here, and nothing asked of the host.
+//! Nothing is judged here. The host is asked for one thing alone: what is mounted
+//! below the directories that are bound.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::host::Host;
 use crate::plan::Plan;
+use crate::plan::danger::{self, Reason};
 use crate::plan::step::{DeviceNumber, Landlock};
 use crate::plan::step::{
     HostTree, IdMaps, MountFlags, Namespace, NodeKind, OpenMode, Origin, Propagation, Spot, Step,
@@ -47,6 +50,23 @@ pub struct Place {
     pub flags: MountFlags,
     /// Its propagation type.
     pub propagation: Propagation,
+    /// Why.
+    pub origin: Origin,
+}
+
+/// Something that comes along with a bind of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Where in the jail.
+    pub at: PathBuf,
+    /// The host's path.
+    pub source: PathBuf,
+    /// What it hands out.
+    pub(crate) reason: Reason,
+    /// Whether it is a process file system.
+    pub is_proc: bool,
+    /// Whether it is mounted below what is bound.
+    pub is_below: bool,
     /// Why.
     pub origin: Origin,
 }
@@ -95,6 +115,8 @@ pub struct Facts {
     pub chroot: Option<Origin>,
     /// The tree.
     pub places: Vec<Place>,
+    /// What comes along with binds of the host and hands out more than files.
+    pub inner: Vec<Inner>,
     /// Paths that are hidden.
     pub masked: Vec<PathBuf>,
     /// Paths that are made read-only.
@@ -174,6 +196,7 @@ impl Facts {
             no_new_privileges: false,
             chroot: None,
             places: Vec::new(),
+            inner: Vec::new(),
             masked: Vec::new(),
             protected: Vec::new(),
             limits: Limits::default(),
@@ -203,6 +226,57 @@ impl Facts {
             facts.take(&planned.step, planned.origin, state.unwrap_or(Path::new("")));
         }
         facts
+    }
+
+    /// Looks at what comes along with the binds, as far as nothing covers it.
+    pub fn look_inside(&mut self, host: &impl Host) {
+        let mut found = Vec::new();
+        for place in &self.places {
+            let Content::Host { source, recursive } = &place.content else { continue };
+            // The host's own tree as the root is told as that.
+            let is_host = place.target.parent().is_none() && source.parent().is_none();
+            if is_host || self.kernel_file_system(place).is_some() {
+                continue;
+            }
+            for inner in danger::inside(host, source, *recursive) {
+                let Ok(rest) = inner.path.strip_prefix(source) else { continue };
+                let is_below = !rest.as_os_str().is_empty();
+                let at = match is_below {
+                    true => place.target.join(rest),
+                    false => place.target.clone(),
+                };
+                if self.holder(&at).is_some_and(|holder| std::ptr::eq(holder, place)) {
+                    found.push(Inner {
+                        at,
+                        source: inner.path,
+                        reason: inner.reason,
+                        is_proc: inner.is_proc,
+                        is_below,
+                        origin: place.origin,
+                    });
+                }
+            }
+        }
+        self.inner = found;
+    }
+
+    /// The file system of the kernel that a place is. Where a namespace is the
+    /// host's, so is the file system that shows it, bound in place of a new one.
+    pub fn kernel_file_system(&self, place: &Place) -> Option<&'static str> {
+        match &place.content {
+            Content::Kernel(fstype) => Some(fstype),
+            Content::Host { source, .. }
+                if source == Path::new("/sys") && place.flags.read_only =>
+            {
+                Some("sysfs")
+            }
+            Content::Host { source, .. }
+                if source == Path::new("/proc") && !self.has(Namespace::Pid) =>
+            {
+                Some("proc")
+            }
+            Content::Host { .. } | Content::Layers(_) | Content::Own | Content::Image => None,
+        }
     }
 
     fn take(&mut self, step: &Step, origin: Origin, state: &Path) {

@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::facts::{Content, Facts, Place, READ_FILE, WRITE_FILE};
+use super::facts::{Content, Facts, Inner, Place, READ_FILE, WRITE_FILE};
 use super::weights::{self, Weight};
 use crate::host::Host;
 use crate::names;
-use crate::plan::mounts::{ENGINE_SOCKETS, MASKED, PROTECTED};
+use crate::plan::danger::{ENGINE_SOCKETS, Reason};
+use crate::plan::mounts::{MASKED, PROTECTED};
 use crate::plan::step::{Namespace, Origin, Propagation};
 use crate::seccomp::{Filter, Preset};
 
@@ -47,6 +48,7 @@ pub fn find(facts: &Facts, host: &impl Host) -> Vec<Finding> {
     for place in facts.places.iter() {
         findings.place(place);
     }
+    findings.inner();
     findings.devices();
     findings.home(host);
     findings.kernel(host);
@@ -94,30 +96,13 @@ pub fn writable(facts: &Facts) -> Vec<(&Path, &Place)> {
         }
         let on_top = facts.holder(&place.target).is_some_and(|holder| std::ptr::eq(holder, place));
         match (&place.content, &place.upper) {
-            _ if !on_top || kernel_file_system(place, facts).is_some() => {}
+            _ if !on_top || facts.kernel_file_system(place).is_some() => {}
             (_, Some(upper)) => list.push((upper.as_path(), place)),
             (Content::Host { source, .. }, None) => list.push((source.as_path(), place)),
             (Content::Layers(_) | Content::Own | Content::Image | Content::Kernel(_), None) => {}
         }
     }
     list
-}
-
-/// The file system of the kernel that a place is. Where a namespace is the
-/// host's, so is the file system that shows it, bound in place of a new one.
-fn kernel_file_system(place: &Place, facts: &Facts) -> Option<&'static str> {
-    match &place.content {
-        Content::Kernel(fstype) => Some(fstype),
-        Content::Host { source, .. } if source == Path::new("/sys") && place.flags.read_only => {
-            Some("sysfs")
-        }
-        Content::Host { source, .. }
-            if source == Path::new("/proc") && !facts.has(Namespace::Pid) =>
-        {
-            Some("proc")
-        }
-        Content::Host { .. } | Content::Layers(_) | Content::Own | Content::Image => None,
-    }
 }
 
 struct Findings<'a> {
@@ -388,7 +373,7 @@ impl Findings<'_> {
                 format!("leaves and runs set-user-id programs in {}", place.target.display());
             self.add(&weights::SET_USER_ID, what, "mounts.nosuid", "true", by);
         }
-        if kernel_file_system(place, facts).is_some() {
+        if facts.kernel_file_system(place).is_some() {
             return;
         }
         let writable = writable(facts)
@@ -485,6 +470,44 @@ impl Findings<'_> {
         }
     }
 
+    /// What comes along with binds.
+    fn inner(&mut self) {
+        let facts = self.facts;
+        let weighs = |inner: &Inner| match inner.reason {
+            Reason::Tree => (&weights::HOST_TREE_READABLE, "reads the host's tree in"),
+            Reason::Interfaces => (&weights::KERNEL_TREE, "uses the kernel's own files in"),
+            Reason::Devices | Reason::Terminals => (&weights::DEVICES, "uses the devices in"),
+            Reason::Queues => (&weights::HOST_IPC, "reaches the message queues in"),
+            Reason::Namespace => (&weights::JOINED, "holds the namespaces at"),
+            Reason::Services if is_engine_socket(&inner.source) => {
+                (&weights::ENGINE_SOCKET, "commands the container engine behind")
+            }
+            Reason::Services | Reason::State | Reason::Sockets => {
+                (&weights::RUNTIME_DIRECTORY, "uses the sockets in")
+            }
+        };
+        // Told once for each bind.
+        let mut told: Vec<(&Weight, Origin)> = Vec::new();
+        for inner in &facts.inner {
+            let (weight, what) = weighs(inner);
+            let is_named =
+                !inner.is_below && KERNEL_TREES.iter().any(|tree| inner.source.starts_with(tree));
+            if is_named || told.contains(&(weight, inner.origin)) {
+                continue;
+            }
+            told.push((weight, inner.origin));
+            let all: Vec<_> = facts
+                .inner
+                .iter()
+                .filter(|other| other.origin == inner.origin && weighs(other).0 == weight)
+                .map(|other| other.source.display().to_string())
+                .collect();
+            let what = format!("{what} {}", some_of(&all));
+            let by = Some(inner.origin);
+            self.add(weight, what, "security.allow-dangerous-binds", "false", by);
+        }
+    }
+
     /// Nodes that the unit lists.
     fn devices(&mut self) {
         let facts = self.facts;
@@ -524,7 +547,7 @@ impl Findings<'_> {
         let mut settings = Vec::new();
         for (fstype, original) in [("proc", "/proc"), ("sysfs", "/sys")] {
             for place in &facts.places {
-                if kernel_file_system(place, facts) != Some(fstype) {
+                if facts.kernel_file_system(place) != Some(fstype) {
                     continue;
                 }
                 let open = |list: &[&str], covered: &[PathBuf]| -> Vec<String> {

@@ -37,7 +37,8 @@ pub struct Audit {
 
 /// Judges a plan.
 pub fn audit(plan: &Plan, host: &impl Host) -> Audit {
-    let facts = Facts::of(plan);
+    let mut facts = Facts::of(plan);
+    facts.look_inside(host);
     let findings = findings::find(&facts, host);
     Audit {
         name: plan.name.clone(),

@@ -170,6 +170,9 @@ impl<H: Host> Planner<'_, H> {
             let recursive = kind == NodeKind::Directory;
             self.view.mount(path, Place::Host(source.clone()), true);
             self.expect(path.clone(), None, flags, recursive);
+            if recursive {
+                self.below_root.push((source.clone(), path.clone()));
+            }
             let tree = self.host_tree(source, recursive, self.is_mapped());
             self.push(
                 Step::Bind {

@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 mod closure;
+pub(crate) mod danger;
 pub mod describe;
 pub(crate) mod devices;
 mod files;
@@ -132,12 +133,14 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         planner.check_sysctls();
         planner.check_mapped(&steps);
         planner.check_layers(&steps);
+        planner.look_below_root();
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
             planner.check_landlock();
             planner.check_cwd();
             planner.check_command();
         }
     }
+    planner.say_taken();
     for Unanswered { question, reason } in host.unanswered() {
         planner.find(
             Diagnostic::error("E0318", format!("the host does not say {question}"))
@@ -199,6 +202,12 @@ struct Planner<'a, H> {
     unseen: Vec<PathBuf>,
     view: View,
     expected: Vec<ExpectedMount>,
+    /// Parts of the host in the jail that take along what is not handed out
+    /// without a word.
+    taken: Vec<danger::Taken>,
+    /// Directories of the root that are bound with what is mounted below them,
+    /// and where.
+    below_root: Vec<(PathBuf, PathBuf)>,
     /// Other jails that are joined, with their first processes.
     jails: Vec<(String, u32)>,
     /// Devices of the unit.
@@ -243,6 +252,8 @@ impl<'a, H: Host> Planner<'a, H> {
                 false => Marks::Trusted,
             }),
             expected: Vec::new(),
+            taken: Vec::new(),
+            below_root: Vec::new(),
             jails: Vec::new(),
             devices: Vec::new(),
             limit_devices_late: None,

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use super::root::{inodes_of, option};
-use super::step::{FsOption, MountFlags, NodeKind, Origin, Planned, Step};
+use super::step::{ExpectedMount, FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
 use super::{Planner, origin, view};
 use crate::diagnostic::Diagnostic;
@@ -47,10 +47,6 @@ pub(crate) const MASKED: &[&str] = &[
 /// Read-only unless the unit says otherwise: root inside is root to them.
 pub(crate) const PROTECTED: &[&str] =
     &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// Sockets through which the host's container engines and init are commanded.
-pub(crate) const ENGINE_SOCKETS: &[&str] =
-    &["docker.sock", "containerd.sock", "crio.sock", "podman.sock", "buildkitd.sock"];
 
 impl<H: Host> Planner<'_, H> {
     /// Plans the entries in order.
@@ -228,7 +224,7 @@ impl<H: Host> Planner<'_, H> {
                 return;
             }
         };
-        self.check_danger("binding", &source, span);
+        let is_told = self.check_danger("binding", &source, span);
         let node = if kind == Kind::Directory { NodeKind::Directory } else { NodeKind::File };
         let Some(target) = self.mount_point(mount, node, by) else { return };
         if mount.idmap.value && !self.opens_trees {
@@ -240,6 +236,9 @@ impl<H: Host> Planner<'_, H> {
         }
         self.check_closed(&source, mount.idmap.value, span);
         let tree = self.host_tree(&source, mount.recursive, mount.idmap.value);
+        if !is_told {
+            self.check_below(&source, kind, &target, mount.recursive, span);
+        }
         let place = Place::Host(source.clone());
         self.bind_step(
             source,
@@ -268,40 +267,6 @@ impl<H: Host> Planner<'_, H> {
         self.view.mount(&target, place, flags.read_only);
         self.expect(target.clone(), None, flags, recursive);
         self.push(Step::Bind { source, tree, target, recursive, flags, propagation }, by);
-    }
-
-    /// Refuses binds, and what amounts to one, that hand out the host.
-    pub(super) fn check_danger(&mut self, what: &str, source: &Path, span: Option<Span>) {
-        let state = self.host.state_directory();
-        let name = source.file_name().map(|name| name.to_string_lossy());
-        let reason = if source.parent().is_none() {
-            "the host's whole tree"
-        } else if source.starts_with("/proc") || source.starts_with("/sys") {
-            "the host's kernel interfaces"
-        } else if source == Path::new("/dev") {
-            "the host's devices"
-        } else if name.is_some_and(|name| ENGINE_SOCKETS.contains(&&*name))
-            || source.starts_with("/run/systemd")
-            || source.starts_with("/run/dbus")
-        {
-            "command of the host's services"
-        } else if source.starts_with(&state) || state.starts_with(source) {
-            "jailrun's own state"
-        } else if source == Path::new("/run") {
-            "the host's sockets"
-        } else {
-            return;
-        };
-        let allow = &self.unit.security.allow_dangerous_binds;
-        let source = source.display();
-        let diagnostic = if allow.value {
-            Diagnostic::warning("W0005", format!("{what} `{source}` hands the jail {reason}"))
-                .context(allow.span, "allowed here")
-        } else {
-            Diagnostic::error("E0202", format!("{what} `{source}` would hand the jail {reason}"))
-                .help("`allow-dangerous-binds = true` in `[security]` accepts that")
-        };
-        self.find(diagnostic.at_maybe(span, "bound here"));
     }
 
     /// Notes an entry, and tells of an earlier one that would not be seen any
@@ -588,7 +553,10 @@ impl<H: Host> Planner<'_, H> {
                     if !self.is_worth_it(&found) {
                         continue;
                     }
-                    let flags = MountFlags { read_only: true, ..self.inherited(&found) };
+                    let above = self.mount_above(&found);
+                    let flags = above.map_or(MountFlags::NONE, |mount| mount.flags);
+                    let flags = MountFlags { read_only: true, ..flags };
+                    let with_kernel = above.is_some_and(|mount| mount.with_kernel);
                     // Laid over itself with all that is mounted below it.
                     let below: Vec<_> = self
                         .expected
@@ -596,7 +564,13 @@ impl<H: Host> Planner<'_, H> {
                         .filter(|mount| view::rest_below(&mount.target, &found).is_some())
                         .cloned()
                         .collect();
-                    self.expect(found.clone(), None, flags, true);
+                    self.expected.push(ExpectedMount {
+                        target: found.clone(),
+                        fstype: None,
+                        flags,
+                        recursive: true,
+                        with_kernel,
+                    });
                     self.expected.extend(below.into_iter().map(|mut mount| {
                         mount.flags.read_only = true;
                         mount
@@ -619,8 +593,8 @@ impl<H: Host> Planner<'_, H> {
         );
     }
 
-    /// Flags of the mount that a path lies on.
-    fn inherited(&self, path: &Path) -> MountFlags {
+    /// The mount that a path lies on.
+    fn mount_above(&self, path: &Path) -> Option<&ExpectedMount> {
         self.expected
             .iter()
             .filter(|mount| {
@@ -628,7 +602,6 @@ impl<H: Host> Planner<'_, H> {
                     || view::rest_below(path, &mount.target).is_some()
             })
             .max_by_key(|mount| mount.target.as_os_str().len())
-            .map_or(MountFlags::NONE, |mount| mount.flags)
     }
 
     /// A path of the default lists is in the kernel's file systems: where the

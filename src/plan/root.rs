@@ -255,6 +255,10 @@ impl<H: Host> Planner<'_, H> {
     fn attach_root(&mut self, source: PathBuf, at: &Path, flags: MountFlags, origin: Origin) {
         self.view.mount(Path::new("/"), Place::Host(source.clone()), flags.read_only);
         self.expect("/", None, flags, true);
+        if source.parent().is_none() {
+            self.expect_kernel();
+        }
+        self.below_root.push((source.clone(), "/".into()));
         let tree = self.host_tree(&source, true, self.is_mapped());
         self.push(Step::AttachRoot { source, tree, at: at.to_owned(), flags }, origin);
     }
@@ -311,7 +315,16 @@ impl<H: Host> Planner<'_, H> {
         flags: MountFlags,
         recursive: bool,
     ) {
-        self.expected.push(ExpectedMount { target: target.into(), fstype, flags, recursive });
+        let with_kernel = self.unit.security.allow_dangerous_binds.value;
+        let target = target.into();
+        self.expected.push(ExpectedMount { target, fstype, flags, recursive, with_kernel });
+    }
+
+    /// File systems of the kernel may lie below the mount expected last.
+    fn expect_kernel(&mut self) {
+        if let Some(mount) = self.expected.last_mut() {
+            mount.with_kernel = true;
+        }
     }
 
     /// Mounts the kernel's file systems.
@@ -516,6 +529,7 @@ impl<H: Host> Planner<'_, H> {
         let recursive = self.private_user;
         self.view.mount(target, Place::Kernel(source.into()), flags.read_only);
         self.expect(target, None, flags, recursive);
+        self.expect_kernel();
         let step = Step::Bind {
             source: source.into(),
             tree: None,

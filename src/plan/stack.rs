@@ -17,6 +17,7 @@ use super::step::{
 use super::view::Place;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Attributes, Host, Kind, Mounted};
+use crate::mountinfo;
 use crate::source::Span;
 use crate::unit::decode::Setting;
 use crate::unit::root as unit;
@@ -62,30 +63,6 @@ const LONGEST_OPTIONS: usize = 4000;
 /// What separates or quotes names in options, for the kernel or for mount(8),
 /// and what stands for bytes that are no text.
 const SEPARATORS: [char; 5] = [',', ':', '\\', '"', char::REPLACEMENT_CHARACTER];
-
-/// File systems without files of their own: nothing can be laid over them.
-const OF_THE_KERNEL: &[&str] = &[
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "efivarfs",
-    "fusectl",
-    "hugetlbfs",
-    "mqueue",
-    "nsfs",
-    "proc",
-    "pstore",
-    "securityfs",
-    "selinuxfs",
-    "sysfs",
-    "tracefs",
-];
 
 impl<H: Host> Planner<'_, H> {
     /// The directories of a unit's overlay; `None` where one cannot be used,
@@ -325,6 +302,9 @@ impl<H: Host> Planner<'_, H> {
         self.view.mount(Path::new("/"), stack.place(), read_only);
         let is_read_only = read_only || self.unit.root.read_only.value;
         self.expect("/", Some("overlay"), MountFlags { read_only: is_read_only, ..flags }, false);
+        if !stack.covered.is_empty() {
+            self.check_covered(&stack.lower[0], &stack.covered);
+        }
         for mount in &stack.covered {
             let flags = MountFlags { read_only: is_read_only, ..flags };
             self.cover(mount, &stack.lower[0], state, flags, by);
@@ -347,7 +327,7 @@ impl<H: Host> Planner<'_, H> {
         }
         let size = self.unit.root.ephemeral_size.value;
         let is_directory = matches!(self.host.look(&mount.target), Ok(Kind::Directory));
-        if !is_directory || OF_THE_KERNEL.contains(&mount.fstype.as_str()) {
+        if !is_directory || mountinfo::is_of_the_kernel(&mount.fstype) {
             let flags = MountFlags { read_only: true, ..flags };
             // What is masked and protected in the kernel's is so here, too.
             let place = match OF_THE_KERNEL.contains(&mount.fstype.as_str()) {

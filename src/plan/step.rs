@@ -135,6 +135,8 @@ pub struct ExpectedMount {
     pub flags: MountFlags,
     /// Whether mounts of the source may lie below it.
     pub recursive: bool,
+    /// Whether file systems of the kernel may be among those.
+    pub with_kernel: bool,
 }
 
 /// Users and groups of a user namespace, user_namespaces(7).

@@ -20,6 +20,11 @@ fn has_all(found: MountFlags, wanted: MountFlags) -> bool {
         && holds(wanted.noatime, found.noatime)
 }
 
+/// Whether a mount hands out something of the host, and can be seen.
+fn is_handed_out(lines: &[Line<'_>], line: &Line<'_>) -> bool {
+    mountinfo::is_handed_out(&line.fstype) && mountinfo::holder(lines, &line.target) == Some(line)
+}
+
 /// Fails unless every planned mount is there with its flags, and no other is
 /// but those that came with a source.
 pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
@@ -72,6 +77,12 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
                     .take(lines.len())
                     .find_map(|above| planned[above]);
                 match holder.filter(|mount| mount.recursive) {
+                    Some(mount) if !mount.with_kernel && is_handed_out(&lines, line) => {
+                        return Err(differs(format!(
+                            "`{name}` is a file system of the type {}, which would come along: `recursive = false`, a mask, or `security.allow-dangerous-binds` says what is meant",
+                            line.fstype
+                        )));
+                    }
                     Some(mount) => mount.flags,
                     None => {
                         return Err(differs(format!("`{name}` is mounted, and was not planned")));
@@ -94,7 +105,7 @@ mod tests {
 
     fn expected(target: &str, fstype: Option<&'static str>, recursive: bool) -> ExpectedMount {
         let flags = MountFlags { read_only: true, ..MountFlags::NONE };
-        ExpectedMount { target: target.into(), fstype, flags, recursive }
+        ExpectedMount { target: target.into(), fstype, flags, recursive, with_kernel: false }
     }
 
     fn check(expected: &[ExpectedMount], text: &str) -> Result<(), String> {
@@ -128,6 +139,22 @@ mod tests {
         let closed = format!("{ROOT}2 1 0:1 / /a ro - tmpfs tmpfs rw\n");
         assert!(check(&root, &open).is_err());
         assert_eq!(check(&root, &closed), Ok(()));
+    }
+
+    #[test]
+    fn a_file_system_of_the_kernel_does_not_come_along_unless_it_may_or_is_covered() {
+        let root = expected("/", None, true);
+        let inner = format!("{ROOT}2 1 0:1 / /a/proc ro - proc proc rw\n");
+        let refused = check(std::slice::from_ref(&root), &inner);
+        assert!(refused.is_err_and(|said| said.starts_with("`/a/proc` is a file system of")));
+        let open = ExpectedMount { with_kernel: true, ..root.clone() };
+        assert_eq!(check(&[open], &inner), Ok(()));
+        let masked = format!("{inner}3 2 0:2 / /a/proc ro - tmpfs tmpfs rw\n");
+        let mask = expected("/a/proc", Some("tmpfs"), false);
+        assert_eq!(check(&[root.clone(), mask], &masked), Ok(()));
+        let hidden = format!("{inner}3 1 0:2 / /a ro - tmpfs tmpfs rw\n");
+        let above = expected("/a", Some("tmpfs"), false);
+        assert_eq!(check(&[root, above], &hidden), Ok(()));
     }
 
     #[test]

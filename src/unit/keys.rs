@@ -748,7 +748,7 @@ pub const KEYS: &[Key] = &[
         "allow-dangerous-binds",
         "boolean",
         "false",
-        "Accepts binds that hand out the host: `/`, `/proc`, `/sys`, `/dev`, `/run`, a container engine's socket, jailrun's own state.",
+        "Accepts binds that hand out the host: `/`, `/proc`, `/sys`, `/dev`, `/run`, a container engine's socket, jailrun's own state; and what of these comes along with a bind or a root directory, since it is mounted below it and nothing covers it.",
     ),
     key(
         "security.seccomp",

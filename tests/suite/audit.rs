@@ -264,6 +264,44 @@ fn answers_change_with_the_keys_they_are_about() {
 }
 
 #[test]
+fn the_hosts_proc_that_comes_along_with_a_bind_is_seen() {
+    let bench = Bench::new(
+        "[[mounts]]\ntarget = \"/data\"\nbind = \"{dir}/tree\"\n[security]\nallow-dangerous-binds = true\n",
+    );
+    let tree = bench.directory.path().join("tree");
+    fs::create_dir_all(tree.join("proc")).unwrap();
+    fs::create_dir_all(bench.root.join("inner/proc")).unwrap();
+    let of = |at: &Path, set: &[&str]| {
+        let script = format!("mount -t proc proc {}\nexec \"$@\"", at.display());
+        let mut words = vec!["--mount", "sh", "-euc", &script, "sh", jailrun().to_str().unwrap()];
+        words.extend(["audit", "--json", bench.unit.to_str().unwrap()]);
+        words.extend(set.iter().flat_map(|set| ["--set", set]));
+        let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+        assert_eq!(run.status, 0, "{run:?}");
+        run.json()[0].clone()
+    };
+    let questions = ["can it see other processes?", "can it change devices or kernel settings?"];
+    for at in [tree.join("proc"), bench.root.join("inner/proc")] {
+        let found = of(&at, &[]);
+        for question in questions {
+            assert_eq!(answer(&found, question), "yes", "{found}");
+        }
+        assert!(keys_of(&found).contains(&"security.allow-dangerous-binds"), "{found}");
+    }
+    // The root's own /proc is covered, and a mask covers any other.
+    let masked = "security.masked-paths=[\"@default\", \"/inner/proc\"]";
+    for at in ["proc", "inner/proc"] {
+        let found = of(&bench.root.join(at), &[masked]);
+        for question in questions {
+            assert_eq!(answer(&found, question), "no", "{found}");
+        }
+    }
+    let bound = ["mounts=[{ target = \"/data\", bind = \"/proc\" }]"];
+    let found = report(Caller::Root, "/root", &bench.unit, &bound);
+    assert_eq!(answer(&found, questions[0]), "yes", "{found}");
+}
+
+#[test]
 fn a_threshold_fails_what_is_above_it() {
     let bench = Bench::new("");
     let unit = bench.unit.to_str().unwrap();

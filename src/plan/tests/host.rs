@@ -40,6 +40,7 @@ pub(super) struct Table {
     pub(super) delegated: Vec<PathBuf>,
     pub(super) opaque: Vec<PathBuf>,
     pub(super) mounts: Vec<Mounted>,
+    pub(super) filesystems: Vec<(&'static str, i64)>,
     pub(super) config: Config,
     pub(super) terminal: bool,
     pub(super) variables: Vec<(&'static str, &'static str)>,
@@ -61,6 +62,7 @@ impl Table {
             delegated: Vec::new(),
             opaque: Vec::new(),
             mounts: Vec::new(),
+            filesystems: Vec::new(),
             config: Config::default(),
             terminal: false,
             variables: vec![("TERM", "xterm"), ("LANG", "C.UTF-8")],
@@ -168,6 +170,16 @@ impl Table {
 
     pub(super) fn file(&mut self, path: &str, content: &str) {
         self.put(path, Node::File { executable: false, content: content.into() });
+    }
+
+    /// Mounts a file system that is seen nowhere else.
+    pub(super) fn mount(&mut self, fstype: &str, target: &str) {
+        self.put(target, Node::Directory);
+        self.mounts.push(Mounted {
+            target: target.into(),
+            fstype: fstype.to_owned(),
+            elsewhere: Vec::new(),
+        });
     }
 
     pub(super) fn program(&mut self, path: &str, content: &str) {
@@ -367,9 +379,10 @@ impl Host for Table {
         fd < 3
     }
 
-    fn filesystem(&self, _: &Path) -> io::Result<i64> {
+    fn filesystem(&self, path: &Path) -> io::Result<i64> {
+        let found = self.filesystems.iter().find(|(at, _)| path.starts_with(at));
         // ext4.
-        Ok(0xef53)
+        Ok(found.map_or(0xef53, |(_, magic)| *magic))
     }
 
     fn is_locked(&self, _: &Path) -> bool {

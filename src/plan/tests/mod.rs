@@ -2,6 +2,7 @@
 //! per subject, and here what several of them need.
 
 mod checks;
+mod danger;
 mod generated;
 mod host;
 mod images;
