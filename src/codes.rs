@@ -59,4 +59,5 @@ pub const CODES: &[(&str, &str)] = &[
     ("W0015", "ids of a unit that another running jail has as well"),
     ("W0016", "files that are to belong to the jail, on a file system that cannot show that"),
     ("W0017", "a mount that hides an earlier one"),
+    ("W0018", "a read-only bind that is not so for what the host mounts below it later"),
 ];

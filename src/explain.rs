@@ -260,7 +260,9 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
         Step::Mount { fstype, source, target, options, flags, propagation } => {
             let target = inside(target);
             let mut lines = new_mount(fstype, source, &target, options, *flags);
-            lines.extend(propagate(*propagation, false, &target));
+            if *propagation != Propagation::Private {
+                lines.push(make(*propagation, false, &target));
+            }
             Run(lines)
         }
         Step::Bind { source, tree: _, target, recursive, flags, propagation } => {
@@ -272,7 +274,7 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
                 words if *recursive => lines.push(each_mount(&words, &target)),
                 words => lines.push(remount(&words, &target)),
             }
-            lines.extend(propagate(*propagation, *recursive, &target));
+            lines.extend(propagation.map(|kind| make(kind, *recursive, &target)));
             Run(lines)
         }
         Step::BindDevices { names } => Run(vec![
@@ -629,10 +631,9 @@ each_mount() {
 }
 "#;
 
-fn propagate(propagation: Propagation, recursive: bool, target: &str) -> Option<String> {
+fn make(propagation: Propagation, recursive: bool, target: &str) -> String {
     let r = if recursive { "r" } else { "" };
-    (propagation != Propagation::Private)
-        .then(|| format!("mount --make-{r}{} {target}", propagation_word(propagation)))
+    format!("mount --make-{r}{} {target}", propagation_word(propagation))
 }
 
 fn capability_list(set: u64) -> String {

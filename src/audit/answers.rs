@@ -1,8 +1,8 @@
 //! What people ask about a jail, answered in sentences.
 
-use super::facts::{Content, Facts};
+use super::facts::{Content, Facts, Place};
 use super::findings::{self, Finding};
-use crate::host::Host;
+use crate::host::{Host, Kind};
 use crate::names;
 use crate::plan::step::Namespace;
 
@@ -72,7 +72,7 @@ pub fn answers(facts: &Facts, found: &[Finding], host: &impl Host) -> Vec<Answer
         answer("use up the processes", limit(facts.limits.processes, "processes", "limits.pids")),
         answer("use up the disk", disk(facts)),
         answer("see other processes", processes(facts)),
-        answer("write to the host", writes(facts)),
+        answer("write to the host", writes(facts, host)),
         answer("change devices or kernel settings", kernel(facts, found)),
         answer("keep running after you leave", stays(facts)),
     ]
@@ -186,13 +186,29 @@ fn processes(facts: &Facts) -> (Verdict, String) {
     }
 }
 
-fn writes(facts: &Facts) -> (Verdict, String) {
+fn writes(facts: &Facts, host: &impl Host) -> (Verdict, String) {
     let mut paths: Vec<String> = findings::writable(facts)
         .iter()
         .map(|(path, _)| path.display().to_string())
         .chain(facts.output.iter().map(|(path, _)| path.display().to_string()))
         .collect();
     paths.dedup();
+    // A flag holds for the mounts that are there.
+    let is_directory = |place: &Place| match &place.content {
+        Content::Host { source, .. } => matches!(host.look(source), Ok(Kind::Directory)),
+        _ => false,
+    };
+    let later: Vec<_> = facts
+        .places
+        .iter()
+        .filter(|place| place.follows && place.flags.read_only && is_directory(place))
+        .filter(|place| facts.holder(&place.target).is_some_and(|top| std::ptr::eq(top, *place)))
+        .map(|place| place.target.display().to_string())
+        .collect();
+    if !later.is_empty() {
+        let later = findings::some_of(&later);
+        paths.push(format!("what the host mounts below {later} while it runs"));
+    }
     match &paths[..] {
         [] => (No, "what it changes is gone with it".to_owned()),
         [path] if path == "/" => (Yes, "everywhere".to_owned()),

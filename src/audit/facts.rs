@@ -50,6 +50,8 @@ pub struct Place {
     pub flags: MountFlags,
     /// Its propagation type.
     pub propagation: Propagation,
+    /// Whether what the host mounts below it later is seen in it.
+    pub follows: bool,
     /// Why.
     pub origin: Origin,
 }
@@ -378,6 +380,7 @@ impl Facts {
             Step::AttachRoot { source, flags, .. } => {
                 let content = Content::Host { source: source.clone(), recursive: true };
                 self.place("/".into(), content, *flags, origin);
+                self.follow(true);
             }
             Step::MountRoot { flags, .. } => {
                 self.place("/".into(), Content::Own, *flags, origin);
@@ -396,7 +399,10 @@ impl Facts {
                     false => Content::Host { source: source.clone(), recursive: *recursive },
                 };
                 self.place(target.clone(), content, *flags, origin);
-                self.spread(*propagation);
+                self.spread(propagation.unwrap_or(Propagation::Private));
+                let follows =
+                    !matches!(propagation, Some(Propagation::Private | Propagation::Unbindable));
+                self.follow(follows);
             }
             Step::BindDevice { source, target, number } => {
                 self.devices.push((source.clone(), *number, origin));
@@ -460,12 +466,21 @@ impl Facts {
 
     fn place(&mut self, target: PathBuf, content: Content, flags: MountFlags, origin: Origin) {
         let propagation = Propagation::Private;
-        self.places.push(Place { target, content, upper: None, flags, propagation, origin });
+        let (upper, follows) = (None, false);
+        self.places.push(Place { target, content, upper, flags, propagation, follows, origin });
     }
 
     fn spread(&mut self, propagation: Propagation) {
         if let Some(place) = self.places.last_mut() {
             place.propagation = propagation;
+        }
+    }
+
+    /// Whether the place mounted last gets the host's mounts, where the root does.
+    fn follow(&mut self, follows: bool) {
+        let is_slave = matches!(self.propagation, Some((Propagation::Slave, _)));
+        if let Some(place) = self.places.last_mut() {
+            place.follows = follows && is_slave;
         }
     }
 

@@ -690,7 +690,7 @@ fn capabilities_text(set: u64) -> String {
 }
 
 /// The first three, and how many more.
-fn some_of(list: &[String]) -> String {
+pub(super) fn some_of(list: &[String]) -> String {
     match list {
         [one, two, three, rest @ ..] if rest.len() > 1 => {
             format!("{one}, {two}, {three} and {} more", rest.len())

@@ -181,7 +181,7 @@ impl<H: Host> Planner<'_, H> {
                     target: path.clone(),
                     recursive,
                     flags,
-                    propagation: unit::Propagation::Private,
+                    propagation: None,
                 },
                 by,
             );

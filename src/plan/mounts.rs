@@ -13,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::plan::cgroup::LeftOut;
 use crate::source::Span;
+use crate::unit::decode::Setting;
 use crate::unit::decode::nearest;
 use crate::unit::mounts::{Create, Mount, MountKind, Tmpfs};
 use crate::unit::process::PathSet;
@@ -54,6 +55,7 @@ impl<H: Host> Planner<'_, H> {
         let unit = self.unit;
         for mount in &unit.mounts {
             let by = origin(mount.kind.span, "mounts");
+            self.check_slave(mount);
             match &mount.kind.value {
                 MountKind::Bind(path) => self.bind(mount, path, by),
                 MountKind::Tmpfs(tmpfs) => {
@@ -77,7 +79,8 @@ impl<H: Host> Planner<'_, H> {
                 }
                 MountKind::Devpts => {
                     if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
-                        self.devpts(&target, by);
+                        self.devpts(&target, flags(mount), by);
+                        self.propagate(mount);
                     }
                 }
                 MountKind::Mqueue => {
@@ -113,7 +116,7 @@ impl<H: Host> Planner<'_, H> {
                             target,
                             false,
                             flags,
-                            mount.propagation,
+                            written(&mount.propagation),
                             by,
                             Place::Memory,
                         );
@@ -139,10 +142,53 @@ impl<H: Host> Planner<'_, H> {
 
     /// Gives the mount planned last the entry's propagation type.
     fn propagate(&mut self, mount: &Mount) {
-        if let Some(Step::Mount { propagation, .. } | Step::Bind { propagation, .. }) =
-            self.steps.last_mut().map(|planned| &mut planned.step)
-        {
-            *propagation = mount.propagation;
+        match self.steps.last_mut().map(|planned| &mut planned.step) {
+            Some(Step::Mount { propagation, .. }) => *propagation = mount.propagation.value,
+            Some(Step::Bind { propagation, .. }) => *propagation = written(&mount.propagation),
+            _ => {}
+        }
+    }
+
+    /// Refuses to follow the host where nothing of the host can come: its mounts
+    /// reach a bind by way of the root's propagation type alone.
+    fn check_slave(&mut self, mount: &Mount) {
+        if mount.propagation.value != Propagation::Slave {
+            return;
+        }
+        let is_bind = matches!(mount.kind.value, MountKind::Bind(_));
+        let diagnostic = match (is_bind, &self.unit.root.propagation) {
+            (true, root) if root.value == Propagation::Slave => return,
+            (true, root) => Diagnostic::error(
+                "E0106",
+                "`propagation = \"slave\"` needs the same in `[root]`",
+            )
+            .context(root.span, "not here")
+            .help("with `propagation = \"slave\"` in `[root]` the host's mounts reach the jail"),
+            (false, _) => Diagnostic::error("E0106", "`propagation = \"slave\"` belongs to `bind`"),
+        };
+        self.find(diagnostic.at_maybe(mount.propagation.span, "without effect here"));
+    }
+
+    /// Warns of a read-only bind into which the host may mount.
+    fn check_later(&mut self, mount: &Mount, source: &Path) {
+        let root = &self.unit.root.propagation;
+        let is_open = match written(&mount.propagation) {
+            Some(Propagation::Private | Propagation::Unbindable) => false,
+            None | Some(Propagation::Slave | Propagation::Shared) => {
+                root.value == Propagation::Slave
+            }
+        };
+        if is_open && mount.flags.read_only {
+            let message = format!(
+                "what the host mounts below `{}` while the jail runs is not read-only",
+                source.display()
+            );
+            self.find(
+                Diagnostic::warning("W0018", message)
+                    .at_maybe(mount.propagation.span.or(mount.kind.span), "follows the host")
+                    .context(root.span, "by the root's propagation type")
+                    .help("`propagation = \"private\"` here keeps it out"),
+            );
         }
     }
 
@@ -236,6 +282,9 @@ impl<H: Host> Planner<'_, H> {
         }
         self.check_closed(&source, mount.idmap.value, span);
         let tree = self.host_tree(&source, mount.recursive, mount.idmap.value);
+        if kind == Kind::Directory {
+            self.check_later(mount, &source);
+        }
         if !is_told {
             self.check_below(&source, kind, &target, mount.recursive, span);
         }
@@ -246,7 +295,7 @@ impl<H: Host> Planner<'_, H> {
             target,
             mount.recursive,
             flags(mount),
-            mount.propagation,
+            written(&mount.propagation),
             by,
             place,
         );
@@ -260,7 +309,7 @@ impl<H: Host> Planner<'_, H> {
         target: PathBuf,
         recursive: bool,
         flags: MountFlags,
-        propagation: Propagation,
+        propagation: Option<Propagation>,
         by: Origin,
         place: Place,
     ) {
@@ -466,6 +515,7 @@ impl<H: Host> Planner<'_, H> {
         let span = mount.target.span;
         match self.follow(&mount.target.value.0, span) {
             Some(Walk::Found(path, kind)) if path.parent().is_some() => {
+                self.check_hidden(&path, span);
                 self.mask(path, kind, by);
             }
             Some(Walk::Missing(path)) if mount.optional.value => {
@@ -501,12 +551,14 @@ impl<H: Host> Planner<'_, H> {
         let layout = self.host.cgroups().clone();
         if layout.v1.is_empty() {
             self.new_mount("cgroup2", &target, Vec::new(), read_only, by);
+            self.propagate(mount);
             return;
         }
         let options =
             vec![option("mode", "755"), option("size", "1M"), option("nr_inodes", "1024")];
         let writable = MountFlags { read_only: false, ..read_only };
         self.new_mount("tmpfs", &target, options, writable, by);
+        self.propagate(mount);
         for hierarchy in &layout.v1 {
             let directory = target.join(hierarchy.controllers.join(","));
             self.push(Step::MakeNode { path: directory.clone(), kind: NodeKind::Directory }, by);
@@ -519,6 +571,10 @@ impl<H: Host> Planner<'_, H> {
                 .map(|key| FsOption { key, value: None })
                 .collect();
             self.new_mount("cgroup", &directory, options, read_only, by);
+            self.propagate(mount);
+        }
+        if mount.flags.read_only {
+            self.protect(target, by);
         }
     }
 
@@ -553,29 +609,7 @@ impl<H: Host> Planner<'_, H> {
                     if !self.is_worth_it(&found) {
                         continue;
                     }
-                    let above = self.mount_above(&found);
-                    let flags = above.map_or(MountFlags::NONE, |mount| mount.flags);
-                    let flags = MountFlags { read_only: true, ..flags };
-                    let with_kernel = above.is_some_and(|mount| mount.with_kernel);
-                    // Laid over itself with all that is mounted below it.
-                    let below: Vec<_> = self
-                        .expected
-                        .iter()
-                        .filter(|mount| view::rest_below(&mount.target, &found).is_some())
-                        .cloned()
-                        .collect();
-                    self.expected.push(ExpectedMount {
-                        target: found.clone(),
-                        fstype: None,
-                        flags,
-                        recursive: true,
-                        with_kernel,
-                    });
-                    self.expected.extend(below.into_iter().map(|mut mount| {
-                        mount.flags.read_only = true;
-                        mount
-                    }));
-                    self.push(Step::ProtectPath { target: found }, by);
+                    self.protect(found, by);
                 }
                 _ if added.contains(&path) => {
                     self.not_there(&path, security.read_only_paths.span, "protect");
@@ -583,6 +617,32 @@ impl<H: Host> Planner<'_, H> {
                 _ => {}
             }
         }
+    }
+
+    /// Lays a path over itself, read-only with all that is mounted below it.
+    fn protect(&mut self, found: PathBuf, by: Origin) {
+        let above = self.mount_above(&found);
+        let flags = above.map_or(MountFlags::NONE, |mount| mount.flags);
+        let flags = MountFlags { read_only: true, ..flags };
+        let with_kernel = above.is_some_and(|mount| mount.with_kernel);
+        let below: Vec<_> = self
+            .expected
+            .iter()
+            .filter(|mount| view::rest_below(&mount.target, &found).is_some())
+            .cloned()
+            .collect();
+        self.expected.push(ExpectedMount {
+            target: found.clone(),
+            fstype: None,
+            flags,
+            recursive: true,
+            with_kernel,
+        });
+        self.expected.extend(below.into_iter().map(|mut mount| {
+            mount.flags.read_only = true;
+            mount
+        }));
+        self.push(Step::ProtectPath { target: found }, by);
     }
 
     /// A path of the unit's own that does not exist is a misspelt one.
@@ -676,6 +736,11 @@ pub(crate) fn mask_flags(kind: NodeKind) -> MountFlags {
             MountFlags { read_only: true, nosuid: true, nodev: false, noexec: true, noatime: false }
         }
     }
+}
+
+/// A value that the unit writes.
+fn written<T: Copy>(setting: &Setting<T>) -> Option<T> {
+    setting.span.map(|_| setting.value)
 }
 
 fn flags(mount: &Mount) -> MountFlags {

@@ -536,12 +536,12 @@ impl<H: Host> Planner<'_, H> {
             target: target.to_owned(),
             recursive,
             flags,
-            propagation: Propagation::Private,
+            propagation: None,
         };
         self.push(step, by);
     }
 
-    pub(super) fn devpts(&mut self, target: &Path, by: Origin) {
+    pub(super) fn devpts(&mut self, target: &Path, flags: MountFlags, by: Origin) {
         let mut options = vec![
             FsOption { key: "newinstance", value: None },
             option("ptmxmode", "0666"),
@@ -551,7 +551,8 @@ impl<H: Host> Planner<'_, H> {
         if self.has_gid(5) {
             options.push(option("gid", "5"));
         }
-        let flags = MountFlags { nodev: false, ..NO_SUID_DEV_EXEC };
+        let MountFlags { read_only, noatime, .. } = flags;
+        let flags = MountFlags { read_only, nodev: false, noatime, ..NO_SUID_DEV_EXEC };
         self.new_mount("devpts", target, options, flags, by);
     }
 
@@ -593,7 +594,7 @@ impl<H: Host> Planner<'_, H> {
             path
         };
         let pts = directory(self, "pts");
-        self.devpts(&pts, by);
+        self.devpts(&pts, MountFlags::NONE, by);
         let shm = directory(self, "shm");
         self.memory(
             &shm,

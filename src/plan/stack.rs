@@ -336,7 +336,7 @@ impl<H: Host> Planner<'_, H> {
             };
             self.view.mount(&target, place, true);
             self.expect(target.clone(), None, flags, false);
-            let propagation = unit::Propagation::Private;
+            let propagation = None;
             let source = mount.target.clone();
             let tree = self.host_tree(&source, false, false);
             let step = Step::Bind { source, tree, target, recursive: false, flags, propagation };

@@ -731,8 +731,8 @@ pub enum Step {
         recursive: bool,
         /// Its flags, with all mounts below.
         flags: MountFlags,
-        /// Its propagation type.
-        propagation: Propagation,
+        /// Its propagation type; what it gets from the root's without one.
+        propagation: Option<Propagation>,
     },
     /// Binds device nodes of the host into `/dev`.
     BindDevices {

@@ -193,11 +193,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
         }
         Step::AttachRoot { source, tree, at, flags } => {
             let tree = cx.host_tree(source, *tree, true)?;
-            sys::mount_setattr(
-                tree.as_fd(),
-                true,
-                &mounts::attributes(*flags, Propagation::Private),
-            )?;
+            sys::mount_setattr(tree.as_fd(), true, &mounts::attributes(*flags, None))?;
             mounts::attach(&tree, at)?;
             cx.root = Some(tree);
         }

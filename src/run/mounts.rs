@@ -33,15 +33,11 @@ fn attribute_bits(flags: MountFlags) -> u64 {
 }
 
 /// Flags are added to what the source has, never taken away.
-pub(super) fn attributes(flags: MountFlags, propagation: Propagation) -> MountAttr {
+pub(super) fn attributes(flags: MountFlags, propagation: Option<Propagation>) -> MountAttr {
     MountAttr {
         set: attribute_bits(flags),
         clear: if flags.noatime { sys::mount::ATTR_ATIME } else { 0 },
-        propagation: if propagation == Propagation::Private {
-            0
-        } else {
-            propagation_flag(propagation)
-        },
+        propagation: propagation.map_or(0, propagation_flag),
         userns_fd: 0,
     }
 }
@@ -71,7 +67,7 @@ pub(super) fn attach_tree(
     flags: MountFlags,
 ) -> Applied {
     if flags != MountFlags::NONE {
-        sys::mount_setattr(tree.as_fd(), true, &attributes(flags, Propagation::Private))?;
+        sys::mount_setattr(tree.as_fd(), true, &attributes(flags, None))?;
     }
     match on {
         Spot::Stage(path) => attach(&tree, path)?,
@@ -235,7 +231,7 @@ fn device_tree(path: &Path, number: DeviceNumber, flags: MountFlags) -> Applied<
             format!("the host's `{}` is not that device", path.display()),
         ));
     }
-    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, Propagation::Private))?;
+    sys::mount_setattr(tree.as_fd(), false, &attributes(flags, None))?;
     Ok(tree.into())
 }
 

@@ -541,7 +541,7 @@ pub const KEYS: &[Key] = &[
         "propagation",
         "\"private\", \"slave\", \"shared\" or \"unbindable\"",
         "\"private\"",
-        "Propagation type of the mount.",
+        "Propagation type of the mount. \"slave\" is for `bind`, and needs it in `[root]` too: what the host mounts below the source comes in, whatever the flags of the mount.",
     ),
     key(
         "mounts",

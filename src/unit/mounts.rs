@@ -23,7 +23,7 @@ pub struct Mount {
     /// `create`.
     pub create: Setting<Create>,
     /// `propagation`.
-    pub propagation: Propagation,
+    pub propagation: Setting<Propagation>,
     /// `idmap`.
     pub idmap: Setting<bool>,
 }
@@ -79,6 +79,40 @@ pub enum MountKind {
 }
 
 impl MountKind {
+    /// Keys that cannot be chosen for it: flags that it has or lacks in any case,
+    /// and what does not apply to it at all.
+    fn fixed(&self) -> &'static [(&'static str, Option<bool>)] {
+        match self {
+            Self::Bind(_) | Self::Tmpfs(_) | Self::Proc | Self::Mqueue => &[],
+            Self::Sysfs | Self::Content(_) => &[("read-only", Some(true))],
+            Self::Cgroup => &[("read-only", Some(true)), ("noexec", Some(true))],
+            Self::Image(_) => &[("read-only", Some(true)), ("propagation", None)],
+            Self::Overlay(_) => &[("propagation", None)],
+            // The terminals are devices.
+            Self::Devpts => {
+                &[("nosuid", Some(true)), ("nodev", Some(false)), ("noexec", Some(true))]
+            }
+            Self::Mask => &[
+                ("read-only", Some(true)),
+                ("nosuid", Some(true)),
+                ("noexec", Some(true)),
+                ("nodev", None),
+                ("noatime", None),
+                ("propagation", None),
+                ("create", None),
+            ],
+            Self::Symlink(_) => &[
+                ("read-only", None),
+                ("nosuid", None),
+                ("noexec", None),
+                ("nodev", None),
+                ("noatime", None),
+                ("propagation", None),
+                ("create", None),
+            ],
+        }
+    }
+
     /// Whether something for it is prepared outside the root.
     pub fn needs_stage(&self) -> bool {
         match self {
@@ -225,10 +259,38 @@ fn read_one(table: &Table, whole: Span, findings: &Findings) -> Option<Mount> {
     let recursive = reader.get_or("recursive", true).value;
     let optional = reader.get_or("optional", false);
     let create = reader.get_or("create", Create::Auto);
-    let propagation = reader.get_or("propagation", Propagation::Private).value;
+    let propagation = reader.get_or("propagation", Propagation::Private);
     let idmap = reader.get_or("idmap", false);
+    if let Some(kind) = &kind {
+        let values = [
+            ("read-only", flags.read_only),
+            ("nosuid", flags.nosuid),
+            ("nodev", flags.nodev),
+            ("noexec", flags.noexec),
+            ("noatime", flags.noatime),
+        ];
+        check_effect(&reader, kind.value.fixed(), &values);
+    }
     let (target, kind) = (target?, kind?);
     Some(Mount { target, kind, flags, recursive, optional, create, propagation, idmap })
+}
+
+/// Refuses keys that could not change anything about a mount of that kind.
+fn check_effect(reader: &Reader<'_>, fixed: &[(&str, Option<bool>)], values: &[(&str, bool)]) {
+    let kind = KINDS.iter().find(|kind| reader.has(kind)).copied().unwrap_or_default();
+    for (key, always) in fixed {
+        let Some(entry) = reader.entry(key) else { continue };
+        let written = values.iter().find(|(name, _)| name == key).map(|(_, value)| *value);
+        if always.is_some() && *always == written {
+            continue;
+        }
+        let help = always.map(|always| format!("`{kind}` is `{key} = {always}` in any case"));
+        reader.findings().push(
+            Diagnostic::error("E0106", format!("`{key}` is not for `{kind}`"))
+                .at(entry.key_span, "without effect here")
+                .help_maybe(help),
+        );
+    }
 }
 
 fn belongs_to(reader: &Reader<'_>, keys: &[&str], kinds: &[&str]) {

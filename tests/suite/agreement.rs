@@ -203,6 +203,20 @@ propagation = "shared"
 [[mounts]]
 target = "/cg"
 cgroup = true
+[[mounts]]
+target = "/groups"
+cgroup = true
+read-only = true
+[[mounts]]
+target = "/pts"
+devpts = true
+read-only = true
+noatime = true
+propagation = "shared"
+[[mounts]]
+target = "/tmp/own"
+bind = "{dir}/root/etc"
+propagation = "private"
 [namespaces]
 time = "private"
 time-offsets = { monotonic = "1h", boottime = "-20s" }

@@ -302,6 +302,26 @@ fn the_hosts_proc_that_comes_along_with_a_bind_is_seen() {
 }
 
 #[test]
+fn a_read_only_bind_that_follows_the_host_is_written_to_through_later_mounts() {
+    let bench = Bench::with_root(CLOSED, "");
+    let question = "can it write to the host?";
+    let of = |key: &str| {
+        let bind =
+            format!("mounts=[{{ target = \"/data\", bind = \"/srv\", read-only = true{key} }}]");
+        let set = ["root.propagation=slave", &bind];
+        let found = report(Caller::Root, "/root", &bench.unit, &set);
+        let mut answers = found["answers"].as_array().unwrap().iter();
+        let because = answers.find(|answer| answer["question"] == question).unwrap();
+        (answer(&found, question).to_owned(), because["because"].as_str().unwrap().to_owned())
+    };
+    let follows = "to what the host mounts below /, /data while it runs";
+    assert_eq!(of(", propagation = \"slave\""), ("in part".to_owned(), follows.to_owned()));
+    assert_eq!(of(""), ("in part".to_owned(), follows.to_owned()));
+    let root = "to what the host mounts below / while it runs";
+    assert_eq!(of(", propagation = \"private\""), ("in part".to_owned(), root.to_owned()));
+}
+
+#[test]
 fn a_threshold_fails_what_is_above_it() {
     let bench = Bench::new("");
     let unit = bench.unit.to_str().unwrap();

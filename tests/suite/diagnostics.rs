@@ -158,6 +158,7 @@ golden! {
     impossible_targets_are_refused: "targets", Root, 1;
     what_would_be_created_on_the_host_is_announced: "created", Root, 0;
     what_an_earlier_mount_is_hidden_by_is_told: "hidden", Root, 0;
+    keys_of_mounts_without_effect_are_told_apart: "mount-keys", Root, 1;
     what_one_key_would_create_is_announced_together: "created-together", Root, 0;
     binds_that_hand_out_the_host_are_refused: "dangerous", Root, 1;
     binds_that_hand_out_the_host_can_be_allowed: "dangerous-allowed", Root, 0;

@@ -6,7 +6,7 @@ use snapbox::{assert_data_eq, str};
 
 use super::host::{Node, Table};
 use super::{WEB, findings, planning, steps};
-use crate::plan::step::{NodeKind, Step};
+use crate::plan::step::{NodeKind, Propagation, Step};
 
 #[test]
 fn every_bind_that_hands_out_the_host_is_refused_and_can_be_allowed() {
@@ -244,4 +244,115 @@ fn mount_points_are_made_of_the_kind_that_fits() {
     };
     assert_eq!(made("/tmp/file"), Some(NodeKind::File));
     assert_eq!(made("/tmp/dir"), Some(NodeKind::Directory));
+}
+
+#[test]
+fn a_mask_that_a_later_mount_takes_away_is_found() {
+    let mut host = Table::bare();
+    host.put("/srv/web/home/secret", Node::Directory);
+    let unit = format!(
+        "{WEB}[[mounts]]\nmask = true\ntarget = \"/home/secret\"\n[[mounts]]\nbind = \"/home\"\ntarget = \"/home\"\n"
+    );
+    assert_eq!(
+        findings(&host, &unit),
+        "W0017 web.toml:10 the mount on `/home` hides that on `/home/secret` (mounted later, in the order written)\n"
+    );
+}
+
+/// Every key that could be written with a kind, and what comes of it.
+#[test]
+fn no_key_of_a_mount_is_without_effect_and_without_a_word() {
+    const TRUE_OR_FALSE: [&str; 2] = ["true", "false"];
+    let keys: &[(&str, &[&str])] = &[
+        ("read-only", &TRUE_OR_FALSE),
+        ("nosuid", &TRUE_OR_FALSE),
+        ("nodev", &TRUE_OR_FALSE),
+        ("noexec", &TRUE_OR_FALSE),
+        ("noatime", &TRUE_OR_FALSE),
+        ("propagation", &["\"shared\"", "\"slave\"", "\"unbindable\""]),
+    ];
+    let kinds = [
+        "bind = \"/etc\"",
+        "tmpfs = \"1M\"",
+        "overlay = { lower = [\"/etc\"], upper = \"tmpfs\" }",
+        "image = \"/units/root.img\"",
+        "proc = true",
+        "sysfs = true",
+        "devpts = true",
+        "mqueue = true",
+        "cgroup = true",
+        "content = \"text\"",
+        "symlink = \"/etc\"",
+        "mask = true",
+    ];
+    let hosts = [Table::version1(), Table::version2("", "")];
+    for host in &hosts {
+        for kind in kinds {
+            let target = match kind {
+                "content = \"text\"" => "/tmp/text",
+                "symlink = \"/etc\"" => "/tmp/link",
+                _ => "/data",
+            };
+            let plain = format!("{WEB}[[mounts]]\n{kind}\ntarget = \"{target}\"\n");
+            let planned = |unit: &str| {
+                let plan = planning(host, unit).1.plan;
+                plan.map(|plan| plan.steps.into_iter().map(|it| it.step).collect::<Vec<_>>())
+            };
+            let before = planned(&plain).expect(kind);
+            for (key, values) in keys {
+                let mut changes = 0;
+                for value in *values {
+                    let unit = format!("{plain}{key} = {value}\n");
+                    let is_told = findings(host, &unit).contains("E0106 web.toml:8 ");
+                    changes += usize::from(is_told || planned(&unit).as_ref() != Some(&before));
+                }
+                // One of two values is the default, or what it is in any case.
+                let least = if values.len() == 2 { 1 } else { values.len() };
+                assert!(changes >= least, "{kind}: {key}");
+            }
+            let create = findings(host, &format!("{plain}create = false\n"));
+            let has_point = !matches!(kind, "mask = true" | "symlink = \"/etc\"");
+            assert_eq!(create.contains("E0106"), !has_point, "{kind}: {create}");
+        }
+    }
+}
+
+#[test]
+fn a_mount_that_is_private_in_a_root_that_follows_the_host_is_made_so() {
+    let unit = |key: &str| {
+        let root = WEB.replace("[process]", "propagation = \"slave\"\n[process]");
+        format!("{root}[[mounts]]\nbind = \"/etc\"\ntarget = \"/data\"\n{key}\n")
+    };
+    let propagation = |unit: &str| {
+        let plan = planning(&Table::bare(), unit).1.plan.unwrap();
+        plan.steps.into_iter().find_map(|planned| match planned.step {
+            Step::Bind { target, propagation, .. } if target == Path::new("/data") => {
+                Some(propagation)
+            }
+            _ => None,
+        })
+    };
+    assert_eq!(propagation(&unit("")), Some(None));
+    let private = "propagation = \"private\"";
+    assert_eq!(propagation(&unit(private)), Some(Some(Propagation::Private)));
+}
+
+#[test]
+fn a_read_only_bind_into_which_the_host_mounts_later_is_told() {
+    let unit = |key: &str| {
+        let root = WEB.replace("[process]", "propagation = \"slave\"\n[process]");
+        format!("{root}[[mounts]]\nbind = \"/etc\"\ntarget = \"/data\"\n{key}\n")
+    };
+    let said =
+        "what the host mounts below `/etc` while the jail runs is not read-only (follows the host)";
+    for (key, line) in [
+        ("read-only = true", "W0018 web.toml:7"),
+        ("read-only = true\npropagation = \"slave\"", "W0018 web.toml:10"),
+        ("read-only = true\npropagation = \"shared\"", "W0018 web.toml:10"),
+    ] {
+        assert_eq!(findings(&Table::bare(), &unit(key)), format!("{line} {said}\n"), "{key}");
+    }
+    for key in ["", "read-only = true\npropagation = \"private\"", "propagation = \"slave\""] {
+        assert_eq!(findings(&Table::bare(), &unit(key)), "", "{key}");
+    }
 }
