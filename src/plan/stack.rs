@@ -330,7 +330,7 @@ impl<H: Host> Planner<'_, H> {
         if !is_directory || mountinfo::is_of_the_kernel(&mount.fstype) {
             let flags = MountFlags { read_only: true, ..flags };
             // What is masked and protected in the kernel's is so here, too.
-            let place = match OF_THE_KERNEL.contains(&mount.fstype.as_str()) {
+            let place = match mountinfo::is_of_the_kernel(&mount.fstype) {
                 true => Place::Kernel(mount.target.clone()),
                 false => Place::Host(mount.target.clone()),
             };

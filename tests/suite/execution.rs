@@ -1020,28 +1020,6 @@ fn gc_leaves_a_jail_alone_that_has_taken_the_name_while_it_waited() {
     assert_eq!(gc.status, 0, "{gc:?}");
     assert!(journal.exists(), "gc has taken the second jail's journal");
     let run = finish(second);
-
-/// Runs jailrun in a mount namespace in which `mounts` has been run.
-fn up_after(bench: &Bench, mounts: &str, arguments: &[&str]) -> crate::support::Run {
-    let script = format!("{mounts}\nexec \"$@\"");
-    let fixed = ["--mount", "sh", "-euc", &script, "sh", jailrun().to_str().unwrap(), "up"];
-    let unit = [bench.unit.to_str().unwrap(), "--quiet"];
-    let words = [&fixed[..], &unit, arguments].concat();
-    finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap())
-}
-
-#[test]
-fn a_proc_below_a_bind_is_not_handed_to_the_jail_without_a_word() {
-    let bench = Bench::new("[[mounts]]\ntarget = \"/data\"\nbind = \"{dir}/tree\"\n");
-    let tree = bench.directory.path().join("tree");
-    fs::create_dir_all(tree.join("proc")).unwrap();
-    let mount = format!("mount -t proc proc {}/proc", tree.display());
-    let read = ["--", "/probe", "read", "/data/proc/sys/kernel/osrelease"];
-    let run = up_after(&bench, &mount, &read);
-    assert_eq!((run.status, run.stdout.as_str()), (125, ""), "{run:?}");
-    assert!(run.stderr.contains("E0202") && run.stderr.contains("recursive = false"), "{run:?}");
-    let allow = ["--set", "security.allow-dangerous-binds=true"];
-    let run = up_after(&bench, &mount, &[&allow[..], &read].concat());
     assert_eq!(run.status, 0, "{run:?}");
     bench.assert_nothing_left();
 }
@@ -1069,7 +1047,35 @@ fn a_reader_that_has_stopped_reading_does_not_hold_the_jail_up() {
     assert!(child.try_wait().unwrap().is_none());
     signal(&child, nix::sys::signal::SIGTERM);
     eventually("the signal ends it", || child.try_wait().unwrap().is_some());
+    bench.assert_nothing_left();
+}
 
+/// Runs jailrun in a mount namespace in which `mounts` has been run.
+fn up_after(bench: &Bench, mounts: &str, arguments: &[&str]) -> crate::support::Run {
+    let script = format!("{mounts}\nexec \"$@\"");
+    let fixed = ["--mount", "sh", "-euc", &script, "sh", jailrun().to_str().unwrap(), "up"];
+    let unit = [bench.unit.to_str().unwrap(), "--quiet"];
+    let words = [&fixed[..], &unit, arguments].concat();
+    finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap())
+}
+
+#[test]
+fn a_proc_below_a_bind_is_not_handed_to_the_jail_without_a_word() {
+    let bench = Bench::new("[[mounts]]\ntarget = \"/data\"\nbind = \"{dir}/tree\"\n");
+    let tree = bench.directory.path().join("tree");
+    fs::create_dir_all(tree.join("proc")).unwrap();
+    let mount = format!("mount -t proc proc {}/proc", tree.display());
+    let read = ["--", "/probe", "read", "/data/proc/sys/kernel/osrelease"];
+    let run = up_after(&bench, &mount, &read);
+    assert_eq!((run.status, run.stdout.as_str()), (125, ""), "{run:?}");
+    assert!(run.stderr.contains("E0202") && run.stderr.contains("recursive = false"), "{run:?}");
+    let allow = ["--set", "security.allow-dangerous-binds=true"];
+    let run = up_after(&bench, &mount, &[&allow[..], &read].concat());
+    assert_eq!(run.status, 0, "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_proc_below_the_root_is_not_handed_to_the_jail_without_a_word() {
     let bench = Bench::new("");
     fs::create_dir_all(bench.root.join("inner/proc")).unwrap();

@@ -178,6 +178,7 @@ impl Table {
         self.mounts.push(Mounted {
             target: target.into(),
             fstype: fstype.to_owned(),
+            noexec: false,
             elsewhere: Vec::new(),
         });
     }
