@@ -23,6 +23,7 @@ use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, Landlock, MapWriter, MountFlags, Namespace, NodeKind,
     OpenMode, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
 };
+use crate::run::{FAILURE, state};
 use crate::source::Sources;
 
 /// What a step is in a script.
@@ -38,13 +39,13 @@ enum Fragment {
     /// own commands come before it.
     Later(Vec<String>),
     /// A file or directory that is there, and stays locked in the same way,
-    /// with an option of flock(1).
-    LockDirectory(String, &'static str),
+    /// with an option of flock(1), and what to say when another has the lock.
+    LockDirectory(String, &'static str, String),
     /// A command that prints the name of a new loop device.
     Loop(String),
     /// A file that stays locked on a descriptor of its own until the jail's
-    /// end, and what jailrun writes into it.
-    Lock(String, &'static str),
+    /// end, what is written into it, and what to say when another has the lock.
+    Lock(String, String, String),
     /// No shell equivalent: the call and its arguments.
     Call(String),
 }
@@ -82,18 +83,28 @@ pub fn preparation(plan: &Plan, sources: &Sources, again: &[String]) -> String {
 }
 
 /// The shell's reading of a step.
-fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
+fn fragment(step: &Step, plan: &Plan) -> Fragment {
     match step {
         Step::MakeStateDirectory { path } => Run(vec![format!("mkdir -p -m 700 {}", quote_path(path))]),
-        Step::Journal { path } => {
-            Lock(quote_path(path), "lists in it what is to be taken back after a kill")
-        }
-        Step::ClaimIds { path, .. } => Lock(quote_path(path), "writes the jail's name into it"),
+        Step::Journal { path } => Lock(
+            quote_path(path),
+            state::journal(path, plan).unwrap_or_default(),
+            format!("a jail named `{}` is running", plan.name),
+        ),
+        Step::ClaimIds { path, name } => Lock(
+            quote_path(path),
+            name.clone(),
+            "another jail has this range of ids".to_owned(),
+        ),
         Step::MakeHostNode { root, path, kind } => Run(make_node(&quote_path(&root.join(path)), *kind)),
         Step::MakeHostLink { root, path, to } => {
             Run(vec![format!("ln -s {} {}", quote(to), quote_path(&root.join(path)))])
         }
-        Step::CreateCgroup { directory } => Run(vec![format!("mkdir {}", quote_path(directory))]),
+        Step::CreateCgroup { directory } => {
+            let directory = quote_path(directory);
+            // An empty one of that name is what a killed launch has left.
+            Run(vec![format!("rmdir {directory} 2>/dev/null || :"), format!("mkdir {directory}")])
+        }
         Step::EnableControllers { directory, controllers } => {
             let words: Vec<_> = controllers.iter().map(|name| format!("+{name}")).collect();
             Run(vec![echo(&words.join(" "), &directory.join("cgroup.subtree_control"))])
@@ -144,7 +155,7 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
         Step::BecomeRoot => Prefix(
             ["setpriv", "--reuid=0", "--regid=0", "--clear-groups"].map(str::to_owned).to_vec(),
         ),
-        Step::AttachTree { tree, on, flags } => attach_tree(trees.get(*tree), on, *flags),
+        Step::AttachTree { tree, on, flags } => attach_tree(trees(plan).get(*tree), on, *flags),
         Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("tasks"))]),
         Step::NewSession => Prefix(vec!["setsid".to_owned()]),
         Step::NewKeyring => Call("keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()),
@@ -178,9 +189,14 @@ fn fragment(step: &Step, trees: &[HostTree]) -> Fragment {
         }
         Step::ImportImage { source } => Run(vec![import(source)]),
         Step::HoldImage { store, key } => {
-            LockDirectory(quote_path(&store.join("images").join(format!("{key}.json"))), "-s")
+            let path = quote_path(&store.join("images").join(format!("{key}.json")));
+            LockDirectory(path, "-s", "the image is being removed".to_owned())
         }
-        Step::LockDirectory { path } => LockDirectory(quote_path(path), "-x"),
+        Step::LockDirectory { path } => LockDirectory(
+            quote_path(path),
+            "-x",
+            format!("another jail has its changes in `{}`", path.display()),
+        ),
         Step::AttachLoop { file, offset, size } => Loop(format!(
             "losetup --find --show --read-only --offset {offset} --sizelimit {size} {}",
             quote_path(file)
@@ -436,14 +452,31 @@ fn import(source: &Source) -> String {
     }
 }
 
-fn undo(undo: &Undo) -> Option<String> {
+/// What of the host is opened for the jail.
+fn trees(plan: &Plan) -> &[HostTree] {
+    match plan.steps.get(plan.enter()).map(|planned| &planned.step) {
+        Some(Step::Enter { trees, .. }) => trees,
+        _ => &[],
+    }
+}
+
+/// Says why, and ends the script as jailrun ends.
+fn fail(why: &str) -> String {
+    format!("{{ echo {} >&2; exit {FAILURE}; }}", quote(why))
+}
+
+fn undo(undo: &Undo, locks: &[(String, i32)]) -> Option<String> {
     match undo {
         Undo::RemoveCgroup(directory) => Some(format!("rmdir {}", quote_path(directory))),
         Undo::RemoveStateDirectory(path) => {
             Some(format!("rmdir --ignore-fail-on-non-empty {}", quote_path(path)))
         }
-        Undo::RemoveJournal(path) | Undo::RemoveClaim(path) => {
-            Some(format!("rm -f {}", quote_path(path)))
+        Undo::RemoveJournal(path) => Some(format!("rm -f {}", quote_path(path))),
+        // As long as another jail holds the lock, it is that one's.
+        Undo::RemoveClaim(path) => {
+            let path = quote_path(path);
+            let (_, fd) = locks.iter().find(|(locked, _)| *locked == path)?;
+            Some(format!("flock -n {fd} && rm -f {path}"))
         }
         // Mount points stay, as they do after a jail.
         Undo::RemoveNode { .. } => None,
@@ -680,6 +713,8 @@ struct Writer<'a> {
     free_fds: Vec<i32>,
     /// Descriptors that hold locks.
     locks: Vec<i32>,
+    /// Files that are locked, with their descriptors.
+    lock_of: Vec<(String, i32)>,
     in_subshell: bool,
     /// How many loop devices there are so far.
     loops: usize,
@@ -712,6 +747,7 @@ impl<'a> Writer<'a> {
             stages: vec![Stage { fd: None, lines: String::new() }],
             free_fds,
             locks: Vec::new(),
+            lock_of: Vec::new(),
             in_subshell: false,
             loops: 0,
             has_prefix: false,
@@ -720,14 +756,6 @@ impl<'a> Writer<'a> {
             pivoted: false,
             is_other_user: false,
             tools_in_root: Vec::new(),
-        }
-    }
-
-    /// What of the host is opened for the jail.
-    fn trees(&self) -> &'a [HostTree] {
-        match self.plan.steps.get(self.plan.enter()).map(|planned| &planned.step) {
-            Some(Step::Enter { trees, .. }) => trees,
-            _ => &[],
         }
     }
 
@@ -753,12 +781,16 @@ impl<'a> Writer<'a> {
             self.line("set --");
         }
         let last = matches!(step, Step::Exec { .. });
-        let fragment = fragment(step, self.trees());
+        let fragment = fragment(step, self.plan);
         // Words that were collected take effect before the lines that follow.
         if matches!(fragment, Run(_)) && self.has_prefix && !opens {
             self.next_stage();
         }
         self.comment(comment);
+        if let Step::Supervise { timeout: Some(_), .. } = step {
+            // util-linux 2.38: a parent that waits for its child ignores it.
+            self.comment("   unshare gets the signals, and takes none but SIGKILL: the command has no warning");
+        }
         if let Step::Enter { trees, .. } = step {
             for tree in trees.iter().filter(|tree| tree.mapped) {
                 let text = tree_text(&HostTree { mapped: false, ..tree.clone() });
@@ -770,7 +802,7 @@ impl<'a> Writer<'a> {
         let is_setpriv = matches!(fragment, Setpriv(_));
         match fragment {
             Call(call) => self.comment(&format!("   no command does this: {call}")),
-            Lock(path, what) => {
+            Lock(path, text, busy) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
                 self.locks.push(fd);
                 // The last jail to end removes an empty directory; a file in it stops that.
@@ -778,14 +810,19 @@ impl<'a> Writer<'a> {
                     "until true >>{path}; do mkdir -p -m 700 \"$(dirname {path})\"; done 2>/dev/null"
                 ));
                 self.line(&format!("exec {fd}>>{path}"));
-                self.line(&format!("flock -n {fd}"));
-                self.comment(&format!("   jailrun also {what}"));
+                self.line(&format!("flock -n {fd} || {}", fail(&busy)));
+                self.line(&format!("printf %s {} >{path}", quote(&text)));
+                self.lock_of.push((path, fd));
+                if let Step::Journal { .. } = step {
+                    // Not before: the name could be another jail's.
+                    self.line("trap take_back EXIT");
+                }
             }
-            LockDirectory(path, how) => {
+            LockDirectory(path, how, busy) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
                 self.locks.push(fd);
                 self.line(&format!("exec {fd}<{path}"));
-                self.line(&format!("flock -n {how} {fd}"));
+                self.line(&format!("flock -n {how} {fd} || {}", fail(&busy)));
             }
             Loop(command) => {
                 let number = self.loops;
@@ -932,9 +969,10 @@ impl<'a> Writer<'a> {
              # What `jailrun up` does for the jail {name}, as a script.\n\
              # Needs: {caller}, util-linux 2.38 or later, iproute2 and coreutils;\n\
              # in the jail's root, for what follows the pivot: {tools}.\n\
-             # Unlike jailrun it follows links that a hostile root may hold, and takes\n\
-             # nothing back when it is killed. Piped into sh, standard input is the script:\n\
-             # save it to a file where the command reads.\n\
+             # Unlike jailrun it follows links that a hostile root may hold, passes no signal\n\
+             # on, and does not end the jail when it is ended itself: killing its unshare\n\
+             # does, and `jailrun gc` takes back what is left. Piped into sh, standard input\n\
+             # is the script: save it to a file where the command reads.\n\
              set -eu\n\
              umask 022\n",
             name = self.plan.name,
@@ -948,7 +986,7 @@ impl<'a> Writer<'a> {
             .steps
             .iter()
             .rev()
-            .filter_map(|planned| undo(&planned.step.undo()?))
+            .filter_map(|planned| undo(&planned.step.undo()?, &self.lock_of))
             .collect();
         if !undos.is_empty() {
             let mut body = String::new();
@@ -956,8 +994,7 @@ impl<'a> Writer<'a> {
                 writeln!(body, "  {command} 2>/dev/null || :")
                     .expect("writing to a String cannot fail");
             }
-            write!(out, "take_back() {{\n{body}}}\ntrap take_back EXIT\n")
-                .expect("writing to a String cannot fail");
+            write!(out, "take_back() {{\n{body}}}\n").expect("writing to a String cannot fail");
         }
         out.push('\n');
         out

@@ -226,8 +226,9 @@ fn give_up<T>(file: &File, path: &Path, failed: Failed) -> Applied<T> {
     Err(failed)
 }
 
-fn write_journal(file: &mut File, was_used: bool, path: &Path, plan: &Plan) -> Applied {
-    let journal = Journal {
+/// What the journal of a plan says.
+pub fn journal(path: &Path, plan: &Plan) -> Result<String, serde_json::Error> {
+    serde_json::to_string(&Journal {
         version: 1,
         name: plan.name.clone(),
         undo: plan
@@ -237,13 +238,16 @@ fn write_journal(file: &mut File, was_used: bool, path: &Path, plan: &Plan) -> A
             .filter(|undo| matches!(undo, Undo::RemoveCgroup(_)))
             .collect(),
         root: path.parent().and_then(|state| stack(plan, state)),
-    };
-    let text = serde_json::to_vec(&journal).map_err(|_| Errno::EINVAL)?;
+    })
+}
+
+fn write_journal(file: &mut File, was_used: bool, path: &Path, plan: &Plan) -> Applied {
+    let text = journal(path, plan).map_err(|_| Errno::EINVAL)?;
     if was_used {
         file.set_len(0)?;
         file.rewind()?;
     }
-    Ok(file.write_all(&text)?)
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 /// Takes the lock of a range of ids. What a killed launch has left is free; who

@@ -25,7 +25,10 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Map, Value};
 
-use crate::support::{Bench, Caller, Run, command, fed, finish, jailrun, leftovers, run, unique};
+use crate::support::{
+    Bench, Caller, Run, command, descendants, eventually, fed, finish, jailrun, leftovers, run,
+    unique,
+};
 
 /// What is compared of a report: everything but the table above.
 fn comparable(report: &Value, host: &Value) -> Map<String, Value> {
@@ -281,7 +284,7 @@ fn joined_namespaces() {
     let mut sleeper =
         Command::new("unshare").args(["--uts", "--ipc", "sleep", "1000"]).spawn().unwrap();
     let id = sleeper.id();
-    crate::support::eventually("unshare", || {
+    eventually("unshare", || {
         let link = |path: String| fs::read_link(path).ok();
         link(format!("/proc/{id}/ns/uts")) != link("/proc/self/ns/uts".to_owned())
             && fs::read_to_string(format!("/proc/{id}/comm"))
@@ -767,4 +770,56 @@ fn generated_units() {
         .unwrap_or_else(|error| panic!("{error}"));
     let launched = launched.get();
     assert!(launched * 2 > cases, "only {launched} of {cases} generated units could be launched");
+}
+
+#[test]
+fn a_script_leaves_the_journal_of_a_running_jail_and_gc_takes_back_its_own() {
+    let bench = bench("", "[limits]\npids = 50\n");
+    let unit = bench.unit.to_str().unwrap();
+    let script = explain(Caller::Root, &[unit, "--", "/bin/sleep", "1000"]);
+    let file = bench.directory.path().join("script.sh");
+    fs::write(&file, &script).unwrap();
+    let journal = Path::new("/run/jailrun").join(format!("{}.json", bench.name));
+    let start = |program: &Path, words: &[&str]| {
+        let child = command(Caller::Root, program, words).spawn().unwrap();
+        let pid = child.id();
+        let is_up = || {
+            let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm"));
+            let is_sleep = |pid: &u32| name(pid).is_ok_and(|name| name == "sleep\n");
+            descendants(pid).iter().any(is_sleep)
+        };
+        eventually("the jail is up", is_up);
+        child
+    };
+    let as_script = start(Path::new("sh"), &[file.to_str().unwrap()]);
+    let by_jailrun = |script: std::process::Child| {
+        // All of it at once, as a machine that has no memory left does.
+        let all = [descendants(script.id()), vec![script.id()]].concat();
+        for pid in all {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+            // Process 1 of the jail takes the others along.
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).ok();
+        }
+        assert_eq!(finish(script).status, 137);
+        eventually("gc has taken it back", || {
+            run(Caller::Root, &["gc"]);
+            leftovers(&bench.name).is_empty()
+        });
+        start(jailrun(), &["up", "--quiet", unit, "--", "/bin/sleep", "1000"])
+    };
+    let in_the_way = |jail: &std::process::Child| {
+        let before = fs::read_to_string(&journal).unwrap();
+        let second = run_script(Caller::Root, &script, bench.directory.path());
+        assert_eq!(second.status, 125, "{second:?}");
+        assert_eq!(second.stderr, format!("a jail named `{}` is running\n", bench.name));
+        assert_eq!(fs::read_to_string(&journal).unwrap(), before, "of {}", jail.id());
+        assert!(before.contains("RemoveCgroup") || before.contains("cgroup"), "{before}");
+    };
+    in_the_way(&as_script);
+    let launched = by_jailrun(as_script);
+    in_the_way(&launched);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(launched.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    finish(launched);
+    bench.assert_nothing_left();
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::{
-    self, Bench, CALLERS, Caller, Run, answer, command, eventually, fed, finish, jailrun, run,
-    write_script,
+    self, Bench, CALLERS, Caller, Run, answer, command, descendants, eventually, fed, finish,
+    jailrun, run, write_script,
 };
 
 /// Starts a probe in the jail and leaves it running.
@@ -38,18 +38,6 @@ fn first_line(child: &mut Child) -> String {
 fn signal(child: &Child, signal: nix::sys::signal::Signal) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, signal).unwrap();
-}
-
-/// Process ids of the descendants of a process.
-fn descendants(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children = fs::read_to_string(path).unwrap_or_default();
-    let mut all: Vec<u32> =
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    for child in all.clone() {
-        all.extend(descendants(child));
-    }
-    all
 }
 
 #[test]

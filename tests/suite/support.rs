@@ -355,3 +355,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// Process ids of the descendants of a process.
+pub fn descendants(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    let mut all: Vec<u32> =
+        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
+    for child in all.clone() {
+        all.extend(descendants(child));
+    }
+    all
+}
