@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::json;
 
+use crate::explain::quote;
 use crate::source::{ARGUMENT, Sources, Span, on_one_line, printable};
 
 /// How bad a finding is.
@@ -205,9 +206,9 @@ fn groups<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Group<'a>
         Some(patch) if sources.get(patch.span.source).name == ARGUMENT => {
             let mut text = sources.get(patch.span.source).text.clone();
             text.replace_range(patch.span.range(), &patch.replacement);
-            let text = on_one_line(&text).replace('\'', "'\\''");
+            let text = quote(&on_one_line(&text));
             let help = help.unwrap_or("write this instead".into());
-            group = group.element(Level::HELP.message(format!("{help}: `{ARGUMENT} '{text}'`")));
+            group = group.element(Level::HELP.message(format!("{help}: `{ARGUMENT} {text}`")));
             groups.push(group);
         }
         Some(patch) => {

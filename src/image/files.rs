@@ -54,8 +54,7 @@ impl Identity {
 
 /// A name that somebody else chose, so that it cannot act on a terminal.
 pub(super) fn printable(name: &str) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.into() };
-    name.chars().map(escape).collect()
+    crate::source::on_one_line(name).into_owned()
 }
 
 /// The path in backticks.

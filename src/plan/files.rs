@@ -8,7 +8,7 @@ use std::path::Path;
 use super::Planner;
 use super::view::Walk;
 use crate::host::{Host, Kind};
-use crate::unit::mounts::MountKind;
+use crate::unit::mounts::{Mount, MountKind};
 
 /// Largest part of a file that is looked at, in bytes.
 const BOUND: usize = 1 << 20;
@@ -34,7 +34,9 @@ impl<H: Host> Planner<'_, H> {
             Ok(Walk::Found(found, _) | Walk::Missing(found)) => found,
             Err(_) => Path::new(path),
         };
-        if let Some(content) = self.mounted(Path::new(path)).or_else(|| self.mounted(real)) {
+        let is_elsewhere = real.as_os_str() != path;
+        let elsewhere = || is_elsewhere.then(|| self.mounted(real)).flatten();
+        if let Some(content) = self.mounted(Path::new(path)).or_else(elsewhere) {
             return content.map(|content| lines(&content));
         }
         let found = match walk.map_err(reason)? {
@@ -52,14 +54,21 @@ impl<H: Host> Planner<'_, H> {
     /// looked up before the mounts are planned, and are those that the command
     /// will see.
     fn mounted(&self, path: &Path) -> Option<Result<Vec<u8>, String>> {
+        let is_seen = |mount: &Mount| match &mount.kind.value {
+            // What is hidden still says who is who.
+            MountKind::Mask => false,
+            MountKind::Bind(source) if mount.optional.value => {
+                self.host.look(&self.resolve(source)).is_ok()
+            }
+            _ => true,
+        };
         let (mount, below) = self
             .unit
             .mounts
             .iter()
             .rev()
-            // What is hidden still says who is who.
-            .filter(|mount| mount.kind.value != MountKind::Mask)
-            .find_map(|mount| Some((mount, path.strip_prefix(&mount.target.value.0).ok()?)))?;
+            .filter_map(|mount| Some((mount, path.strip_prefix(&mount.target.value.0).ok()?)))
+            .find(|(mount, _)| is_seen(mount))?;
         let unreadable = |why: &str| {
             let (path, target) = (path.display(), mount.target.value.0.display());
             format!("`{path}` of the jail comes from the mount on `{target}`: {why}")
@@ -69,15 +78,14 @@ impl<H: Host> Planner<'_, H> {
                 Ok(text.clone().into_bytes())
             }
             MountKind::Bind(source) => {
-                let source = self.resolve(source);
-                // A bind that is left out leaves what is below.
-                if mount.optional.value && self.host.look(&source).is_err() {
-                    return None;
-                }
-                let file = if below.as_os_str().is_empty() { source } else { source.join(below) };
-                let content = self.host.canonical(&file).and_then(|(file, kind)| match kind {
-                    Kind::File { .. } => self.host.read(&file, BOUND),
-                    _ => Err(std::io::Error::other("not a regular file")),
+                let content = self.host.canonical(&self.resolve(source)).and_then(|(source, _)| {
+                    // A link below it leads elsewhere in the jail.
+                    let is_itself = below.as_os_str().is_empty();
+                    let file = if is_itself { source } else { source.join(below) };
+                    match self.host.look(&file)? {
+                        Kind::File { .. } => self.host.read(&file, BOUND),
+                        _ => Err(std::io::Error::other("not a regular file")),
+                    }
                 });
                 content.map_err(|error| unreadable(&crate::unit::io_reason(&error)))
             }

@@ -182,10 +182,12 @@ impl Relay {
     /// time for that, until the jail's own is over or a signal ends it.
     pub(super) fn drain(&mut self, signals: &SignalFd, until: Option<Instant>) {
         while !self.is_closed() {
-            if !self.printed.is_empty() && !is_taken(signals, until) {
+            let has_printed = !self.printed.is_empty();
+            if has_printed && !is_taken(signals, until) {
                 return;
             }
-            self.pump(false, true);
+            // What is read now waits for its own turn.
+            self.pump(false, has_printed);
             if self.open && self.printed.is_empty() {
                 let mut fds =
                     [nix::poll::PollFd::new(self.master.as_fd(), nix::poll::PollFlags::POLLIN)];

@@ -874,7 +874,7 @@ pub const KEYS: &[Key] = &[
         "stdin",
         "\"inherit\", \"null\" or \"file:PATH\"",
         "\"inherit\"",
-        "Standard input.",
+        "Standard input. For the streams, no symbolic link is followed where the file is: a jail that may write there could have made it.",
     ),
     key(
         "process",

@@ -27,7 +27,7 @@ use serde_json::{Map, Value};
 
 use crate::support::{
     Bench, Caller, Run, command, descendants, eventually, fed, finish, jailrun, leftovers, run,
-    unique,
+    signal, unique,
 };
 
 /// What is compared of a report: everything but the table above.
@@ -818,8 +818,7 @@ fn a_script_leaves_the_journal_of_a_running_jail_and_gc_takes_back_its_own() {
     in_the_way(&as_script);
     let launched = by_jailrun(as_script);
     in_the_way(&launched);
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(launched.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    signal(&launched, nix::sys::signal::Signal::SIGTERM);
     finish(launched);
     bench.assert_nothing_left();
 }

@@ -56,9 +56,11 @@ fn fixture() -> tempfile::TempDir {
 }
 
 fn check_in(directory: &Path, caller: Caller, arguments: &[&str]) -> Run {
-    let mut words = vec!["check"];
-    words.extend(arguments);
-    finish(command(caller, jailrun(), &words).current_dir(directory).spawn().unwrap())
+    run_in(directory, caller, &[&["check"], arguments].concat())
+}
+
+fn run_in(directory: &Path, caller: Caller, words: &[&str]) -> Run {
+    finish(command(caller, jailrun(), words).current_dir(directory).spawn().unwrap())
 }
 
 /// The report without what differs from machine to machine.
@@ -571,11 +573,7 @@ fn up_reports_what_check_does_once_there_is_an_error() {
     let unit = "[root]\npath = \"root\"\n[process]\ncommand = [\"/bin/absent\"]\nuser = \"nobdy\"\ncwd = \"/absent\"\n";
     fs::write(directory.path().join("three.toml"), unit).unwrap();
     let check = check_in(directory.path(), Caller::Root, &["three.toml"]);
-    let up = command(Caller::Root, jailrun(), &["up", "three.toml"])
-        .current_dir(directory.path())
-        .spawn()
-        .unwrap();
-    let up = finish(up);
+    let up = run_in(directory.path(), Caller::Root, &["up", "three.toml"]);
     assert_eq!((check.status, up.status), (1, 125));
     assert_eq!(check.stderr, up.stderr);
     assert!(check.stderr.ends_with("error: 3 errors in three.toml\n"), "{check:?}");
@@ -614,8 +612,7 @@ fn a_unit_that_cannot_be_read_is_json_too_where_json_is_asked_for() {
     let directory = fixture();
     fs::write(directory.path().join("latin.toml"), b"a\xff").unwrap();
     let words = ["up", "--dry-run", "--json", "latin.toml"];
-    let child = command(Caller::Root, jailrun(), &words).current_dir(directory.path()).spawn();
-    let run = finish(child.unwrap());
+    let run = run_in(directory.path(), Caller::Root, &words);
     assert_eq!((run.status, &*run.stderr), (1, ""), "{run:?}");
     assert_eq!(run.json()["works"], false);
     assert_eq!(run.json()["diagnostics"][0]["code"], "E0002");

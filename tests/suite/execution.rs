@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::{
     self, Bench, CALLERS, Caller, Run, answer, command, descendants, eventually, fed, finish,
-    jailrun, run, write_script,
+    jailrun, run, signal, write_script,
 };
 
 /// Starts a probe in the jail and leaves it running.
@@ -33,11 +33,6 @@ fn first_line(child: &mut Child) -> String {
         line.push(char::from(byte[0]));
     }
     line
-}
-
-fn signal(child: &Child, signal: nix::sys::signal::Signal) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
 }
 
 #[test]
@@ -932,10 +927,18 @@ fn a_user_is_who_the_command_sees_by_that_name() {
     fs::create_dir(bench.directory.path().join("etc")).unwrap();
     let other = bench.directory.path().join("etc/passwd");
     fs::write(&other, "alice:x:88:89::/:/bin/sh\n").unwrap();
+    fs::create_dir(bench.directory.path().join("linked")).unwrap();
+    std::os::unix::fs::symlink(&other, bench.directory.path().join("linked/passwd")).unwrap();
     for (mounts, uid) in [
         ("[{target=\"/etc/passwd\", bind=\"etc/passwd\"}]", Some(88)),
         ("[{target=\"/etc\", bind=\"etc\"}]", Some(88)),
         ("[{target=\"/etc\", bind=\"absent\", optional=true}]", Some(1000)),
+        (
+            "[{target=\"/etc/passwd\", content=\"alice:x:6:6::/:\\n\"}, {target=\"/etc\", bind=\"absent\", optional=true}]",
+            Some(6),
+        ),
+        // The jail does not see what the link leads to on the host.
+        ("[{target=\"/etc\", bind=\"linked\"}]", None),
         // The last one is what the command sees.
         (
             "[{target=\"/etc\", bind=\"etc\"}, {target=\"/etc/passwd\", content=\"alice:x:5:5::/:\\n\"}]",
@@ -1030,11 +1033,18 @@ fn a_reader_that_has_stopped_reading_does_not_hold_the_jail_up() {
     assert_eq!(child.wait().unwrap().code(), Some(124));
 
     // Ended, and with more printed than the pipe holds: it waits for the reader.
-    let mut child = up("lifecycle.timeout=10m", "head -c 68000 /dev/zero | tr '\\0' x");
+    let mut child = up("lifecycle.timeout=10m", "head -c 68000 /dev/zero | tr '\\0' x; exit 7");
+    let written = || {
+        let counts = fs::read_to_string(format!("/proc/{}/io", child.id())).unwrap_or_default();
+        let count = counts.lines().find_map(|line| line.strip_prefix("wchar: ")?.parse().ok());
+        count.unwrap_or(0_usize)
+    };
+    eventually("the pipe is full", || written() >= 65_536);
     eventually("the jail has ended", || descendants(child.id()).is_empty());
     assert!(child.try_wait().unwrap().is_none());
     signal(&child, nix::sys::signal::SIGTERM);
     eventually("the signal ends it", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(7));
     bench.assert_nothing_left();
 }
 

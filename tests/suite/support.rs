@@ -367,3 +367,9 @@ pub fn descendants(pid: u32) -> Vec<u32> {
     }
     all
 }
+
+/// Sends a signal to a child.
+pub fn signal(child: &Child, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}

@@ -11,9 +11,8 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::processes::descendants;
 use super::{Ground, Sheet, Test, controls, said, shell, succeeds};
-use crate::support::{CALLERS, Caller, command, eventually, finish, jailrun};
+use crate::support::{CALLERS, Caller, command, descendants, eventually, finish, jailrun};
 
 pub const TESTS: &[Test] = &[
     ("E1", fork_bomb),

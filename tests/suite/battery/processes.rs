@@ -13,8 +13,8 @@ use super::{
     Ground, Sheet, Test, as_second_user, both, controls, privileged, said, shell, succeeds,
 };
 use crate::support::{
-    CALLERS, Caller, Run, answer, command, copy_program, eventually, finish, in_terminal, jailrun,
-    run, scratch, write_script,
+    CALLERS, Caller, Run, answer, command, copy_program, descendants, eventually, finish,
+    in_terminal, jailrun, run, scratch, signal, write_script,
 };
 
 pub const TESTS: &[Test] = &[
@@ -150,23 +150,6 @@ fn wait_for_line(child: &mut Child) {
     let mut byte = [0_u8];
     let stdout = child.stdout.as_mut().unwrap();
     while stdout.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {}
-}
-
-fn signal(child: &Child, signal: Signal) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
-}
-
-/// Process ids of the descendants of a process.
-pub fn descendants(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let children = fs::read_to_string(path).unwrap_or_default();
-    let mut all: Vec<u32> =
-        children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
-    for child in all.clone() {
-        all.extend(descendants(child));
-    }
-    all
 }
 
 fn are_gone(pids: &[u32]) -> bool {
