@@ -3,9 +3,11 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::block_image::{self, Filesystem, Image as BlockImage};
 use crate::changes::Marks;
@@ -179,6 +181,8 @@ pub trait Host {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Whether the caller may write there; access(2).
     fn may_write(&self, path: &Path) -> bool;
+    /// Whether the caller may read it; access(2).
+    fn may_read(&self, path: &Path) -> bool;
     /// Whether systemd has delegated that v2 group to its processes.
     fn is_delegated(&self, group: &Path) -> bool;
     /// Device number of the file system that holds the path.
@@ -187,6 +191,14 @@ pub trait Host {
     fn filesystem(&self, path: &Path) -> io::Result<i64>;
     /// Permission bits and owner of a directory.
     fn attributes(&self, path: &Path) -> io::Result<Attributes>;
+    /// Whether more than bits and owner decide who may use a file: an access
+    /// control list, or a file system with rules of its own.
+    fn has_own_rules(&self, path: &Path) -> bool;
+    /// Whether nothing can be executed where the path is.
+    fn is_noexec(&self, path: &Path) -> bool;
+    /// Which namespace a file stands for, by its flag of clone(2); nothing where
+    /// it is no namespace.
+    fn namespace(&self, path: &Path) -> io::Result<Option<i32>>;
     /// Whether an overlay that heeds these marks sees nothing below that
     /// directory of a layer, `Documentation/filesystems/overlayfs.rst`.
     fn is_opaque(&self, path: &Path, marks: Marks) -> bool;
@@ -221,6 +233,8 @@ pub trait Host {
     fn landlock(&self) -> u32;
     /// Hard resource limit by number.
     fn hard_limit(&self, resource: u32) -> u64;
+    /// What the monotonic and the boot-time clock show.
+    fn clocks(&self) -> [Duration; 2];
     /// Bytes of memory.
     fn memory(&self) -> u64;
     /// Where the control groups are, and the caller in them.
@@ -254,6 +268,11 @@ pub trait Host {
         Vec::new()
     }
 }
+
+/// File systems whose server may allow or refuse what the bits do not, by the
+/// magic numbers of statfs(2): FUSE, NFS, 9p, CIFS, SMB, AFS.
+const OWN_RULES: [i64; 6] =
+    [0x6573_5546, 0x6969, 0x0102_1997, 0xff53_4d42, 0xfe53_4d42, 0x6b41_4653];
 
 /// This machine.
 #[derive(Debug, Default)]
@@ -371,6 +390,14 @@ impl Host for Machine {
         self.ask("whether the caller may write to", path, answer.map_err(io::Error::from)).is_ok()
     }
 
+    fn may_read(&self, path: &Path) -> bool {
+        if self.as_root {
+            return true;
+        }
+        let answer = nix::unistd::access(path, nix::unistd::AccessFlags::R_OK);
+        self.ask("whether the caller may read", path, answer.map_err(io::Error::from)).is_ok()
+    }
+
     fn is_delegated(&self, group: &Path) -> bool {
         let (uid, _) = self.ids();
         if uid != 0 {
@@ -399,6 +426,27 @@ impl Host for Machine {
         let found = std::fs::symlink_metadata(path);
         let found = self.ask("whose this is:", path, found)?;
         Ok(Attributes { mode: found.mode() & 0o7777, uid: found.uid(), gid: found.gid() })
+    }
+
+    fn has_own_rules(&self, path: &Path) -> bool {
+        const LIST: &std::ffi::CStr = c"system.posix_acl_access";
+        self.filesystem(path).is_ok_and(|magic| OWN_RULES.contains(&magic))
+            || sys::xattr::value(path, LIST).is_ok_and(|list| list.is_some())
+    }
+
+    fn is_noexec(&self, path: &Path) -> bool {
+        let found = nix::sys::statvfs::statvfs(path).map_err(io::Error::from);
+        let found = self.ask("how this is mounted:", path, found);
+        found.is_ok_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
+    }
+
+    fn namespace(&self, path: &Path) -> io::Result<Option<i32>> {
+        const NSFS: i64 = 0x6e73_6673;
+        if self.filesystem(path)? != NSFS {
+            return Ok(None);
+        }
+        let file = self.ask("which namespace this is:", path, std::fs::File::open(path))?;
+        Ok(sys::namespace_type(file.as_fd()).ok())
     }
 
     fn is_opaque(&self, path: &Path, marks: Marks) -> bool {
@@ -462,7 +510,15 @@ impl Host for Machine {
     fn packed(&self, source: &Source) -> Result<Config, String> {
         match source {
             Source::Tar { path, .. } => match self.canonical(path) {
-                Ok((_, Kind::File { .. })) => Ok(Config::default()),
+                Ok((path, Kind::File { .. })) => {
+                    let refused =
+                        |why: &dyn std::fmt::Display| format!("`{}`: {why}", path.display());
+                    let file = std::fs::File::open(&path)
+                        .map_err(|error| refused(&crate::unit::io_reason(&error)))?;
+                    let begun =
+                        crate::image::blob::begin(file, crate::image::layer::Limits::default());
+                    begun.map(|()| Config::default()).map_err(|error| refused(&error))
+                }
                 Ok(_) => Err(format!("`{}` is not a regular file", path.display())),
                 Err(error) => {
                     Err(format!("`{}`: {}", path.display(), crate::unit::io_reason(&error)))
@@ -533,10 +589,7 @@ impl Host for Machine {
 
     fn jail(&self, name: &str) -> Result<Option<u32>, String> {
         let journal = self.state_directory().join(format!("{name}.json"));
-        crate::run::state::first_process(&journal).map_err(|failed| match failed.detail {
-            Some(detail) => detail,
-            None => failed.errno.desc().to_lowercase(),
-        })
+        crate::run::state::first_process(&journal).map_err(|failed| failed.reason())
     }
 
     fn landlock(&self) -> u32 {
@@ -551,6 +604,12 @@ impl Host for Machine {
         let asked = sys::getrlimit(resource).map_err(io::Error::from);
         let asked = self.questions.ask(|| "what the caller's own hard limit is".to_owned(), asked);
         asked.map_or(u64::MAX, |(_, hard)| hard)
+    }
+
+    fn clocks(&self) -> [Duration; 2] {
+        // The calls cannot fail for clocks that every kernel has.
+        [libc::CLOCK_MONOTONIC, libc::CLOCK_BOOTTIME]
+            .map(|clock| sys::clock(clock).unwrap_or_default())
     }
 
     fn memory(&self) -> u64 {

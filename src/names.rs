@@ -103,6 +103,10 @@ pub const ALL_CAPABILITIES: u64 = (1 << CAPABILITIES.len()) - 1;
 /// The 14 that Docker and containerd grant unless told otherwise.
 pub const DEFAULT_CAPABILITIES: u64 = bits(&[0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31]);
 
+/// `CAP_DAC_OVERRIDE`.
+pub const CAP_DAC_OVERRIDE: u64 = bits(&[1]);
+/// `CAP_DAC_READ_SEARCH`.
+pub const CAP_DAC_READ_SEARCH: u64 = bits(&[2]);
 /// `CAP_KILL`.
 pub const CAP_KILL: u64 = bits(&[5]);
 /// `CAP_SYS_CHROOT`.

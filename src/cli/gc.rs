@@ -31,8 +31,7 @@ impl Gc {
                 0
             }
             Err(failed) => {
-                let detail = failed.detail.unwrap_or_default();
-                complain(&format!("gc: {}: {detail}", failed.errno.desc().to_lowercase()));
+                complain(&format!("gc: {}", failed.reason()));
                 1
             }
         }

@@ -296,7 +296,9 @@ fn findings(plan: &Plan, failure: &StepFailed, loaded: &Loaded) -> Vec<Diagnosti
     };
     let codes: &[&str] = match (&failed.step, failure.failed.errno) {
         (Step::Exec { .. }, _) => &["E0304", "E0305", "E0306", "E0317"],
-        (Step::ChangeDirectory { .. }, Errno::ENOENT | Errno::ENOTDIR) => &["E0321"],
+        (Step::ChangeDirectory { .. }, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => {
+            &["E0321"]
+        }
         (Step::SetSysctl { .. }, Errno::ENOENT) => &["E0310"],
         _ => return Vec::new(),
     };
@@ -320,9 +322,8 @@ fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String 
 }
 
 fn what_failed(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
-    let errno = failure.failed.errno;
     let Some(planned) = plan.steps.get(failure.step) else {
-        return format!("{}: {}", plan.name, errno.desc().to_lowercase());
+        return format!("{}: {}", plan.name, failure.failed.reason());
     };
     let mut text = format!(
         "{}: step {} of {} failed: {}",
@@ -338,21 +339,8 @@ fn what_failed(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
         Origin::Arguments => text.push_str("\n  asked for by the arguments behind `--`"),
         Origin::Always(reason) => text.push_str(&format!("\n  always done: {reason}")),
     }
-    match &failure.failed.detail {
-        // What jailrun itself has found says it all.
-        Some(detail) if errno == Errno::EWOULDBLOCK => text.push_str(&format!("\n  {detail}")),
-        detail => {
-            text.push_str(&format!("\n  {}: {}", errno_name(errno), errno.desc().to_lowercase()));
-            if let Some(detail) = detail {
-                text.push_str(&format!("; {detail}"));
-            }
-        }
-    }
+    text.push_str(&format!("\n  {}", failure.failed.reason()));
     text
-}
-
-fn errno_name(errno: Errno) -> String {
-    format!("{errno:?}")
 }
 
 #[cfg(test)]

@@ -16,8 +16,8 @@ use nix::errno::Errno;
 
 use super::compress::{Compression, Decoder};
 use super::digest::{Digest, Hasher};
-use super::layer::{Expected, LayerError, Limit, Options, RATIO_FLOOR, Reason, Unpacked};
-use super::tar::EndMarker;
+use super::layer::{Expected, LayerError, Limit, Limits, Options, RATIO_FLOOR, Reason, Unpacked};
+use super::tar::{EndMarker, Reader};
 use super::tree;
 use crate::sys;
 
@@ -89,6 +89,15 @@ pub fn unpack_blob(
             _ => Ok(Unpacked { summary, size: decoded.size, digest: decoded.digest, diff_id }),
         }
     })
+}
+
+/// Reads as much of a blob as tells whether it begins as a layer does.
+pub fn begin(blob: impl Read, limits: Limits) -> Result<(), LayerError> {
+    let mut input = io::BufReader::with_capacity(4096, blob);
+    let start = input.fill_buf().map_err(|error| LayerError::blob(Reason::Read(error)))?;
+    let compression = Compression::detect(start);
+    let stream = io::BufReader::new(Decoder::new(input, compression));
+    Reader::new(stream, limits, EndMarker::Optional).next_entry().map(drop)
 }
 
 /// Names the entry at which the data broke off, where that says something.

@@ -69,7 +69,11 @@ pub(super) fn find(unit: &Unit, host: &impl Host) -> Option<Result<Packed, Box<D
         Ok(Packed { source: source.clone(), stored, config })
     });
     Some(found.map_err(|reason| {
-        let diagnostic = Diagnostic::error("E0313", "the image cannot be used");
+        let what = match &source {
+            Source::Image { .. } => "image",
+            Source::Tar { .. } => "archive",
+        };
+        let diagnostic = Diagnostic::error("E0313", format!("the {what} cannot be used"));
         let diagnostic = diagnostic.at_maybe(kind.span, "asked for here").note(reason);
         Box::new(match &source {
             Source::Image { path, .. } if host.look(path).is_err() => {

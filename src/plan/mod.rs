@@ -16,6 +16,7 @@ mod image;
 mod jails;
 mod landlock;
 pub(crate) mod mounts;
+mod permission;
 mod process;
 pub(crate) mod root;
 mod seccomp;
@@ -130,14 +131,18 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
     planner.say_missing();
     if care == Care::Everything {
         planner.check_kernel();
+        planner.check_clocks();
         planner.check_sysctls();
         planner.check_mapped(&steps);
         planner.check_layers(&steps);
         planner.look_below_root();
+        planner.check_streams(&steps);
+        planner.check_namespaces(&steps);
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
+            let rules = planner.rules(&steps);
             planner.check_landlock();
-            planner.check_cwd();
-            planner.check_command();
+            planner.check_cwd(&rules);
+            planner.check_command(&rules);
         }
     }
     planner.say_taken();
@@ -202,6 +207,9 @@ struct Planner<'a, H> {
     unseen: Vec<PathBuf>,
     view: View,
     expected: Vec<ExpectedMount>,
+    /// Those of them that cannot be bound again, by index, with the keys that
+    /// say so.
+    unbindable: BTreeMap<usize, Option<Span>>,
     /// Parts of the host in the jail that take along what is not handed out
     /// without a word.
     taken: Vec<danger::Taken>,
@@ -252,6 +260,7 @@ impl<'a, H: Host> Planner<'a, H> {
                 false => Marks::Trusted,
             }),
             expected: Vec::new(),
+            unbindable: BTreeMap::new(),
             taken: Vec::new(),
             below_root: Vec::new(),
             jails: Vec::new(),

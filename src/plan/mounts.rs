@@ -118,8 +118,9 @@ impl<H: Host> Planner<'_, H> {
                             flags,
                             written(&mount.propagation),
                             by,
-                            Place::Memory,
+                            Place::Written,
                         );
+                        self.note_unbindable(mount);
                     }
                 }
                 MountKind::Symlink(to) => self.symlink(mount, to, by),
@@ -142,10 +143,17 @@ impl<H: Host> Planner<'_, H> {
 
     /// Gives the mount planned last the entry's propagation type.
     fn propagate(&mut self, mount: &Mount) {
+        self.note_unbindable(mount);
         match self.steps.last_mut().map(|planned| &mut planned.step) {
             Some(Step::Mount { propagation, .. }) => *propagation = mount.propagation.value,
             Some(Step::Bind { propagation, .. }) => *propagation = written(&mount.propagation),
             _ => {}
+        }
+    }
+
+    fn note_unbindable(&mut self, mount: &Mount) {
+        if mount.propagation.value == Propagation::Unbindable {
+            self.unbindable.insert(self.expected.len() - 1, mount.propagation.span);
         }
     }
 
@@ -299,6 +307,7 @@ impl<H: Host> Planner<'_, H> {
             by,
             place,
         );
+        self.note_unbindable(mount);
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -443,7 +452,7 @@ impl<H: Host> Planner<'_, H> {
                 );
                 false
             }
-            Place::Host(_) | Place::Layers(_) | Place::Memory => {
+            Place::Host(_) | Place::Layers(_) | Place::Memory | Place::Written => {
                 self.view.make(path, kind);
                 self.push(Step::MakeNode { path: path.to_owned(), kind }, by);
                 true
@@ -622,15 +631,19 @@ impl<H: Host> Planner<'_, H> {
     /// Lays a path over itself, read-only with all that is mounted below it.
     fn protect(&mut self, found: PathBuf, by: Origin) {
         let above = self.mount_above(&found);
-        let flags = above.map_or(MountFlags::NONE, |mount| mount.flags);
+        let mount = above.map(|index| &self.expected[index]);
+        let flags = mount.map_or(MountFlags::NONE, |mount| mount.flags);
         let flags = MountFlags { read_only: true, ..flags };
-        let with_kernel = above.is_some_and(|mount| mount.with_kernel);
-        let below: Vec<_> = self
-            .expected
-            .iter()
-            .filter(|mount| view::rest_below(&mount.target, &found).is_some())
-            .cloned()
+        let with_kernel = mount.is_some_and(|mount| mount.with_kernel);
+        // What was mounted before lies below it, and is not copied with it.
+        let later = above.map_or(0, |index| index + 1);
+        let below: Vec<usize> = (later..self.expected.len())
+            .filter(|index| view::rest_below(&self.expected[*index].target, &found).is_some())
             .collect();
+        let copied = above.iter().chain(&below);
+        if let Some(index) = copied.copied().find(|index| self.unbindable.contains_key(index)) {
+            self.not_to_be_bound(&found, index, by);
+        }
         self.expected.push(ExpectedMount {
             target: found.clone(),
             fstype: None,
@@ -638,11 +651,25 @@ impl<H: Host> Planner<'_, H> {
             recursive: true,
             with_kernel,
         });
-        self.expected.extend(below.into_iter().map(|mut mount| {
+        for index in below {
+            let mut mount = self.expected[index].clone();
             mount.flags.read_only = true;
-            mount
-        }));
+            self.expected.push(mount);
+        }
         self.push(Step::ProtectPath { target: found }, by);
+    }
+
+    /// An unbindable mount cannot be laid over itself, nor be copied with what
+    /// it lies in.
+    fn not_to_be_bound(&mut self, found: &Path, index: usize, by: Origin) {
+        let message = format!("`{}` is made read-only by a bind of itself", found.display());
+        let unbindable = self.expected[index].target.display().to_string();
+        self.find(
+            Diagnostic::error("E0106", message)
+                .at_maybe(by.span(), "asked for here")
+                .context(self.unbindable[&index], format!("`{unbindable}` must not be bound"))
+                .help("`propagation = \"private\"` there, or `read-only = true` in its entry"),
+        );
     }
 
     /// A path of the unit's own that does not exist is a misspelt one.
@@ -653,15 +680,13 @@ impl<H: Host> Planner<'_, H> {
         );
     }
 
-    /// The mount that a path lies on.
-    fn mount_above(&self, path: &Path) -> Option<&ExpectedMount> {
-        self.expected
-            .iter()
-            .filter(|mount| {
-                path.as_os_str() == mount.target.as_os_str()
-                    || view::rest_below(path, &mount.target).is_some()
-            })
-            .max_by_key(|mount| mount.target.as_os_str().len())
+    /// Which of the mounts expected a path lies on: the latest over it or one of
+    /// its parents.
+    fn mount_above(&self, path: &Path) -> Option<usize> {
+        self.expected.iter().rposition(|mount| {
+            path.as_os_str() == mount.target.as_os_str()
+                || view::rest_below(path, &mount.target).is_some()
+        })
     }
 
     /// A path of the default lists is in the kernel's file systems: where the

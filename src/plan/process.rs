@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::jails::jail_of;
+use super::permission::Rules;
 use super::root::Tree;
 use super::seccomp::Moment;
-use super::step::{MapWriter, Namespace, OpenMode, Origin, Planned, Step};
+use super::step::{IdMaps, MapWriter, Namespace, OpenMode, Origin, Planned, Step};
 use super::view::Walk;
 use super::{Planner, origin, unspan};
 use crate::closure::PATH;
@@ -156,6 +157,65 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
+    /// Clocks that would show a time the kernel does not let them show.
+    pub(super) fn check_clocks(&mut self) {
+        let namespaces = &self.unit.namespaces;
+        let Some(offsets) = namespaces.time_offsets.as_ref() else { return };
+        if namespaces.time.value != TimeMode::Private {
+            return;
+        }
+        // Half of what the kernel's own type for times holds.
+        let last = i128::from(i64::MAX / 2);
+        let [monotonic, boottime] = self.host.clocks();
+        let clocks = [
+            ("monotonic", monotonic, offsets.value.monotonic),
+            ("boottime", boottime, offsets.value.boottime),
+        ];
+        for (clock, now, offset) in clocks {
+            let then = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX).saturating_add(offset);
+            if (0..=last).contains(&then) {
+                continue;
+            }
+            let what = if then < 0 { "would show less than 0" } else { "would overflow" };
+            let seconds = std::time::Duration::from_secs(now.as_secs());
+            let now = humantime::format_duration(seconds);
+            self.find(
+                Diagnostic::error("E0103", format!("the clock `{clock}` {what}"))
+                    .at_maybe(offsets.span, format!("this host's shows {now}")),
+            );
+        }
+    }
+
+    /// Files to be joined that are namespaces of another kind, or none.
+    pub(super) fn check_namespaces(&mut self, steps: &[Planned]) {
+        for planned in steps {
+            let (namespace, path) = match &planned.step {
+                Step::JoinNamespace { namespace, path } => (*namespace, path),
+                Step::JoinPidNamespace { path } => (Namespace::Pid, path),
+                _ => continue,
+            };
+            let Ok(found) = self.host.namespace(path) else { continue };
+            if found == Some(namespace.flag()) {
+                continue;
+            }
+            let word = namespace.file();
+            self.find(
+                Diagnostic::error(
+                    "E0301",
+                    format!("the namespace `{}` cannot be joined", path.display()),
+                )
+                .at_maybe(
+                    planned.origin.span(),
+                    match found {
+                        Some(_) => format!("not a {word} namespace"),
+                        None => "not a namespace".to_owned(),
+                    },
+                )
+                .help(format!("that of a process is `/proc/PID/ns/{word}`")),
+            );
+        }
+    }
+
     fn check_namespace(&mut self, path: &Path, span: Option<Span>) {
         if let Err(error) = self.host.look(path) {
             self.find(
@@ -275,6 +335,37 @@ impl<H: Host> Planner<'_, H> {
                 );
             }
             self.setting(Step::OpenStream { fd, path, mode }, &unspan(stream), "process.stdin");
+        }
+    }
+
+    /// Streams that the caller may not open. Links and what is not there have
+    /// been told of.
+    pub(super) fn check_streams(&mut self, steps: &[Planned]) {
+        for planned in steps {
+            let Step::OpenStream { path, mode, .. } = &planned.step else { continue };
+            let verb = if *mode == OpenMode::Read { "read" } else { "written" };
+            let reason = match (self.host.look(path), mode) {
+                (Ok(Kind::Link), _) => continue,
+                (Ok(Kind::Directory), _) => "a directory".to_owned(),
+                (Ok(_), OpenMode::Read) if self.host.may_read(path) => continue,
+                (Ok(_), OpenMode::Truncate | OpenMode::Append) if self.host.may_write(path) => {
+                    continue;
+                }
+                (Ok(_), _) => "permission denied".to_owned(),
+                (Err(_), OpenMode::Read) => continue,
+                (Err(_), OpenMode::Truncate | OpenMode::Append) => match path.parent() {
+                    Some(parent)
+                        if self.host.look(parent).is_ok() && !self.host.may_write(parent) =>
+                    {
+                        "its directory: permission denied".to_owned()
+                    }
+                    _ => continue,
+                },
+            };
+            self.find(
+                Diagnostic::error("E0301", format!("`{}` cannot be {verb}", path.display()))
+                    .at_maybe(planned.origin.span(), reason),
+            );
         }
     }
 
@@ -728,7 +819,7 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// Looks for the directory that the command starts in.
-    pub(super) fn check_cwd(&mut self) {
+    pub(super) fn check_cwd(&mut self, rules: &Rules<'_>) {
         let cwd = &self.unit.process.cwd;
         let path = &cwd.value.0;
         if self.is_hidden(path) {
@@ -736,7 +827,18 @@ impl<H: Host> Planner<'_, H> {
         }
         let shown = path.display();
         let (message, label, near) = match self.view.walk(self.host, path) {
-            Ok(Walk::Found(_, Kind::Directory)) => return,
+            Ok(Walk::Found(found, Kind::Directory)) => {
+                let closed =
+                    self.closed_to(rules, &found).or_else(|| self.not_entered(rules, &found));
+                if let Some(reason) = closed {
+                    self.find(
+                        Diagnostic::error("E0321", format!("`{shown}` cannot be entered"))
+                            .at_maybe(cwd.span, "permission denied")
+                            .note(reason),
+                    );
+                }
+                return;
+            }
             Ok(Walk::Found(..)) => (format!("`{shown}` is not a directory"), "a file", None),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 (format!("`{shown}` leads through a file"), "no such directory", None)
@@ -760,7 +862,7 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// Looks for the command in the jail's tree, without running anything.
-    pub(super) fn check_command(&mut self) {
+    pub(super) fn check_command(&mut self, rules: &Rules<'_>) {
         let Some(command) = self.unit.process.command.clone() else { return };
         let Some(program) = command.value.first().cloned() else { return };
         // That it is empty has been said.
@@ -780,19 +882,29 @@ impl<H: Host> Planner<'_, H> {
             path.split(':').map(|directory| Path::new(directory).join(&program)).collect()
         };
         let mut refused = None;
+        let mut closed = None;
         for candidate in &candidates {
             match self.view.walk(self.host, candidate) {
                 Ok(Walk::Found(found, Kind::File { executable: true })) => {
                     if self.out_of_reach(&found, "the program", command.span) {
                         return;
                     }
-                    self.check_interpreter(&command, &found, 0);
+                    self.check_interpreter(rules, &command, &found, 0);
                     return;
                 }
                 _ if self.is_hidden(candidate) => return,
                 Ok(Walk::Found(_, kind)) => refused = Some((candidate.clone(), kind)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    closed = Some(candidate);
+                }
                 _ => {}
             }
+        }
+        if refused.is_none()
+            && let Some(closed) = closed
+        {
+            self.not_to_be_seen(closed, command.span);
+            return;
         }
         let diagnostic = match refused {
             Some((path, kind)) => {
@@ -819,6 +931,18 @@ impl<H: Host> Planner<'_, H> {
         self.find(diagnostic);
     }
 
+    /// What the caller may not look for, the command may not run, unless it has
+    /// ids that the caller has not.
+    fn not_to_be_seen(&mut self, path: &Path, span: Option<Span>) {
+        if self.maps.as_ref().is_some_and(IdMaps::is_single) {
+            self.find(
+                Diagnostic::error("E0305", format!("`{}` cannot be run", path.display()))
+                    .at_maybe(span, "permission denied")
+                    .note("a directory on the way is closed to you, and so to the jail"),
+            );
+        }
+    }
+
     fn similar(&self, path: &Path) -> Option<String> {
         let parent = path.parent()?;
         let name = path.file_name()?.to_str()?;
@@ -832,9 +956,19 @@ impl<H: Host> Planner<'_, H> {
     }
 
     /// A script or program is as good as the interpreter or loader it names.
-    fn check_interpreter(&mut self, command: &Setting<Vec<String>>, found: &Path, depth: u32) {
+    fn check_interpreter(
+        &mut self,
+        rules: &Rules<'_>,
+        command: &Setting<Vec<String>>,
+        found: &Path,
+        depth: u32,
+    ) {
         let Some(behind) = self.view.behind(self.host, found) else { return };
-        let Ok(head) = self.host.read(&behind, 4096) else { return };
+        let head = self.host.read(&behind, 4096).unwrap_or_default();
+        let what = if depth == 0 { "the program" } else { "its interpreter" };
+        if self.not_to_be_run(rules, found, (command.span, what)) {
+            return;
+        }
         let interpreter = match &head[..] {
             [b'#', b'!', rest @ ..] => {
                 let line = rest.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
@@ -852,7 +986,7 @@ impl<H: Host> Planner<'_, H> {
                 if head[0] == 0x7f {
                     self.libraries_out_of_reach(Path::new(&interpreter), command.span);
                 }
-                self.check_interpreter(command, &next, depth + 1);
+                self.check_interpreter(rules, command, &next, depth + 1);
             }
             Ok(Walk::Found(..)) => {}
             _ => self.find(

@@ -19,6 +19,8 @@ pub enum Place {
     Layers(Vec<PathBuf>),
     /// Memory: empty but for what the plan makes in it.
     Memory,
+    /// A file that the plan writes, which nobody may execute.
+    Written,
     /// The kernel: looks like the host's path, and nothing can be made in it.
     Kernel(PathBuf),
 }
@@ -151,7 +153,7 @@ impl View {
             }
             Place::Host(base) | Place::Kernel(base) => Some((base.join(below), None)),
             Place::Layers(layers) => in_layers(host, layers, below, self.marks),
-            Place::Memory => None,
+            Place::Memory | Place::Written => None,
         }
     }
 
@@ -168,9 +170,12 @@ impl View {
             Some(Made::Link(_)) => return Ok(Kind::Link),
             None => {}
         }
-        match self.look_behind(host, path) {
-            Some(found) => found,
-            None if self.layers.contains_key(path.as_os_str()) => Ok(Kind::Directory),
+        if let Some(found) = self.look_behind(host, path) {
+            return found;
+        }
+        match self.layers.get(path.as_os_str()).map(|layer| &layer.place) {
+            Some(Place::Written) => Ok(Kind::File { executable: false }),
+            Some(_) => Ok(Kind::Directory),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -114,7 +114,7 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             let held = sys::pidfd_open(*pid)?;
             if state::first_process(journal)? != Some(*pid) {
                 let detail = format!("the jail `{name}` has ended");
-                return Err(Failed::because(Errno::ESRCH, detail));
+                return Err(Failed::found(detail));
             }
             cx.jails.push((*pid, held));
         }

@@ -151,7 +151,7 @@ impl Context {
         }
         if hard < needed {
             let detail = format!("{trees} trees take {needed} open files, the limit is {hard}");
-            return Err(Failed::because(Errno::EMFILE, detail));
+            return Err(Failed::found(detail));
         }
         sys::setrlimit(names::NOFILE, hard, hard)?;
         self.files = Some((soft, hard));

@@ -4,8 +4,6 @@
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use nix::errno::Errno;
-
 use super::error::{Applied, Failed};
 use super::kernel_files::write_file;
 use crate::plan::step::DeviceRule;
@@ -36,7 +34,7 @@ pub(super) fn limit(directory: &Path, is_v2: bool, rules: &[DeviceRule]) -> Appl
         Some(rule) => format!("the kernel allows `{rule}`, which was not asked for"),
         None => "the kernel does not hold every rule that was written".to_owned(),
     };
-    Err(Failed::because(Errno::EIO, detail))
+    Err(Failed::found(detail))
 }
 
 // Instructions, `linux/bpf.h`: class, size or operation, and source.

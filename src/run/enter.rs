@@ -132,7 +132,7 @@ pub(super) fn die_with_parent(cx: &Context) -> Applied {
         let mut fds = [PollFd::new(status.as_fd(), PollFlags::empty())];
         poll(&mut fds, PollTimeout::ZERO)?;
         if fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
-            return Err(Failed::because(Errno::ESRCH, "the supervisor is gone"));
+            return Err(Failed::found("the supervisor is gone"));
         }
     }
     Ok(())

@@ -8,13 +8,17 @@ use nix::errno::Errno;
 use crate::plan::step::{MapWriter, Step};
 use crate::tree::TreeError;
 
+/// Stands for no answer of the kernel: jailrun itself has found what is wrong,
+/// and the detail says all of it.
+pub const FOUND: Errno = Errno::UnknownErrno;
+
 /// Result of applying a step.
 pub(super) type Applied<T = ()> = Result<T, Failed>;
 
 /// What went wrong in a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    /// The kernel's answer.
+    /// The kernel's answer; [`FOUND`] where it gave none.
     pub errno: Errno,
     /// What the errno alone does not tell.
     pub detail: Option<String>,
@@ -30,7 +34,7 @@ impl From<std::io::Error> for Failed {
     fn from(error: std::io::Error) -> Self {
         match error.raw_os_error() {
             Some(errno) => Errno::from_raw(errno).into(),
-            None => Self { errno: Errno::EIO, detail: Some(error.to_string()) },
+            None => Self::found(error.to_string()),
         }
     }
 }
@@ -44,11 +48,30 @@ impl From<TreeError> for Failed {
 }
 
 impl Failed {
-    /// A failure that jailrun itself has found.
+    /// What jailrun itself has found to be wrong.
+    #[cold]
+    pub fn found(detail: impl Into<String>) -> Self {
+        Self::because(FOUND, detail)
+    }
+
+    /// The kernel's answer, or the errno that stands for one, and what it is
+    /// about.
     #[cold]
     #[inline(never)]
     pub fn because(errno: Errno, detail: impl Into<String>) -> Self {
         Self { errno, detail: Some(detail.into()) }
+    }
+
+    /// In words.
+    pub fn reason(&self) -> String {
+        let Self { errno, detail } = self;
+        let answer = format!("{errno:?}: {}", errno.desc().to_lowercase());
+        match detail {
+            // What holds the lock says it all.
+            Some(detail) if matches!(*errno, FOUND | Errno::EWOULDBLOCK) => detail.clone(),
+            Some(detail) => format!("{answer}; {detail}"),
+            None => answer,
+        }
     }
 }
 
@@ -241,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_long_detail_stays_within_an_atomic_write() {
-        let failure = StepFailed { step: 0, failed: Failed::because(Errno::EIO, "x".repeat(9000)) };
+        let failure = StepFailed { step: 0, failed: Failed::found("x".repeat(9000)) };
         assert_eq!(failure.encode().len(), MAX_RECORD);
     }
 }

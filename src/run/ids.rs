@@ -79,7 +79,7 @@ fn write(cx: &Context, pid: libc::pid_t, map: &IdMaps) -> Applied {
         // A helper may be another program than it seems, or map less.
         if read(&fd)? != sorted(ranges) {
             let detail = format!("the {file} is not the one that was asked for");
-            return Err(Failed::because(Errno::EIO, detail));
+            return Err(Failed::found(detail));
         }
     }
     Ok(())
@@ -101,7 +101,7 @@ fn run_helper(helper: &str, pid: libc::pid_t, ranges: &[IdRange]) -> Applied {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
-    Err(Failed::because(Errno::EPERM, format!("`{helper}` says: {said}")))
+    Err(Failed::found(format!("`{helper}` says: {said}")))
 }
 
 /// The ranges as the kernel takes them, user_namespaces(7).
@@ -211,7 +211,7 @@ fn compare(map: &IdMaps, nobody: Owners, before: Owners, after: Owners) -> Appli
     ] {
         if wanted != after {
             let detail = format!("its {what} {before} shows as {after}, expected {wanted}");
-            return Err(Failed::because(Errno::EIO, detail));
+            return Err(Failed::found(detail));
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::error::{Applied, Failed};
+use super::error::{Applied, FOUND, Failed};
 use crate::image::blob;
 use crate::image::layer::{Expected, LayerError, Options, Owners, Reason, Whiteouts};
 use crate::image::oci;
@@ -25,7 +25,7 @@ pub(super) fn import(source: &Source, progress: &Progress) -> Applied<Imported> 
 pub(super) fn unpack(archive: OwnedFd, owners: CopyOwners, into: BorrowedFd<'_>) -> Applied {
     let archive = File::from(archive);
     if !archive.metadata()?.is_file() {
-        return Err(Failed::because(Errno::EINVAL, "not a regular file"));
+        return Err(Failed::found("not a regular file"));
     }
     let options = Options {
         owners: match owners {
@@ -44,7 +44,7 @@ pub(super) fn unpack(archive: OwnedFd, owners: CopyOwners, into: BorrowedFd<'_>)
 fn errno_of(error: &LayerError) -> Errno {
     match error.reason {
         Reason::System(_, errno) => errno,
-        _ => Errno::EBADMSG,
+        _ => FOUND,
     }
 }
 
@@ -58,7 +58,7 @@ impl From<StoreError> for Failed {
     fn from(error: StoreError) -> Self {
         let errno = match &error {
             StoreError::System { errno, .. } => *errno,
-            _ => Errno::EBADMSG,
+            _ => FOUND,
         };
         Self::because(errno, error.to_string())
     }

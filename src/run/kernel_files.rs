@@ -3,7 +3,6 @@
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd;
@@ -43,7 +42,7 @@ fn write_kept(fd: &OwnedFd, value: &str, is_kept: impl Fn(&str) -> bool) -> Appl
         return Ok(());
     }
     let found = text.lines().next().unwrap_or("nothing").trim();
-    Err(Failed::because(Errno::EIO, format!("wrote `{value}`, the kernel holds `{found}`")))
+    Err(Failed::found(format!("wrote `{value}`, the kernel holds `{found}`")))
 }
 
 /// Through the host's `/proc`, which a root cannot have put anything into: the
@@ -53,7 +52,7 @@ pub(super) fn set_sysctl(cx: &Context, path: &str, value: &str) -> Applied {
     let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
     let fd = sys::openat2(cx.proc()?, &at, libc::O_RDWR, resolve)?;
     if nix::sys::statfs::fstatfs(&fd)?.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC {
-        return Err(Failed::because(Errno::ENODEV, "the host's `/proc` is not the kernel's"));
+        return Err(Failed::found("the host's `/proc` is not the kernel's"));
     }
     write_kept(&fd, value, |text| text.split_whitespace().eq(value.split_whitespace()))
 }

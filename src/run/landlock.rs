@@ -65,7 +65,7 @@ pub(super) fn restrict(step: &Landlock) -> Applied {
     match status.ruleset {
         RulesetStatus::FullyEnforced => Ok(()),
         RulesetStatus::PartiallyEnforced | RulesetStatus::NotEnforced => {
-            Err(Failed::because(Errno::EOPNOTSUPP, "the kernel does not enforce all of it"))
+            Err(Failed::found("the kernel does not enforce all of it"))
         }
     }
 }

@@ -118,7 +118,7 @@ fn kernel_log(fs: BorrowedFd<'_>) -> Option<String> {
 pub(super) fn attach_loop(file: &Path, offset: u64, size: u64) -> Applied<LoopDevice> {
     let image = sys::open2(file, libc::O_RDONLY | libc::O_NONBLOCK, libc::RESOLVE_NO_SYMLINKS)?;
     block_image::attach(image.as_fd(), offset, Some(size))
-        .map_err(|error| Failed::because(Errno::EIO, error.to_string()))
+        .map_err(|error| Failed::found(error.to_string()))
 }
 
 pub(super) fn mount_loop(

@@ -104,7 +104,7 @@ pub(super) fn close_fds(cx: &mut Context, keep: &[i32]) -> Applied {
         let Ok(open) = sys::borrow(fd) else { continue };
         if nix::sys::stat::fstat(open)?.st_mode & libc::S_IFMT == libc::S_IFDIR {
             let detail = format!("descriptor {fd} is a directory, which would be a way out");
-            return Err(Failed::because(Errno::EISDIR, detail));
+            return Err(Failed::found(detail));
         }
     }
     for fd in keep {

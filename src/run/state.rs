@@ -114,7 +114,7 @@ pub fn first_process(journal: &Path) -> Result<Option<u32>, Failed> {
     };
     let ours = file.metadata()?;
     if !ours.is_file() || ours.uid() != unistd::geteuid().as_raw() {
-        return Err(Failed::because(Errno::EPERM, "the journal belongs to somebody else"));
+        return Err(Failed::found("the journal belongs to somebody else"));
     }
     let locks = std::fs::read_to_string("/proc/locks")?;
     for line in locks.lines() {

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 
-use nix::errno::Errno;
-
 use super::error::{Applied, Failed};
 use crate::mountinfo::{self, Line, parse_line};
 use crate::plan::step::{ExpectedMount, MountFlags};
@@ -28,7 +26,7 @@ fn is_handed_out(lines: &[Line<'_>], line: &Line<'_>) -> bool {
 /// Fails unless every planned mount is there with its flags, and no other is
 /// but those that came with a source.
 pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
-    let differs = |what: String| Failed::because(Errno::EIO, what);
+    let differs = |what: String| Failed::found(what);
     let text = mountinfo::read(file)?;
     let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let lines: Option<Vec<Line<'_>>> = lines.map(parse_line).collect();

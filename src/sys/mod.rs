@@ -807,6 +807,24 @@ pub fn set_times(file: BorrowedFd<'_>, times: [libc::timespec; 2]) -> Result<()>
     Errno::result(result).map(drop)
 }
 
+/// What a clock shows; clock_gettime(2).
+pub fn clock(clock: libc::clockid_t) -> Result<std::time::Duration> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call fills the structure.
+    Errno::result(unsafe { libc::clock_gettime(clock, &raw mut now) })?;
+    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    let negative = |_| Errno::ERANGE;
+    Ok(std::time::Duration::new(seconds.map_err(negative)?, nanoseconds.map_err(negative)?))
+}
+
+/// Which namespace an open file of nsfs stands for, by its flag of clone(2);
+/// `NS_GET_NSTYPE` of ioctl_ns(2).
+pub fn namespace_type(file: BorrowedFd<'_>) -> Result<i32> {
+    const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+    // SAFETY: the request takes no argument.
+    Errno::result(unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE as _) })
+}
+
 /// Number of a loop device that nobody uses at this moment, made when there is
 /// none; `LOOP_CTL_GET_FREE` of loop(4).
 pub fn loop_get_free(control: BorrowedFd<'_>) -> Result<u32> {

@@ -3,10 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::support::{Bench, CALLERS, Caller, Run, command, finish, jailrun, leftovers};
+use crate::support::{
+    Bench, CALLERS, Caller, Run, command, copy_program, finish, jailrun, leftovers, probe,
+    write_script,
+};
 
 /// Calls that change the system whatever their arguments, and why each is here.
 const MUTATING: &[(&str, &[&str])] = &[
@@ -440,6 +444,209 @@ fn the_status_tells_whether_the_launch_would_work() {
     assert!(run.stderr.contains("`memory` cannot be set on this host"), "{run:?}");
     assert_eq!(dry_run(&bench, Caller::Root, &["--set", "limits.memory=64M"]).status, 0);
     bench.assert_nothing_left();
+}
+
+/// Runs a unit dry and in earnest: both have to say so, or neither.
+fn assert_told(caller: Caller, root_keys: &str, text: &str, prepare: impl Fn(&Bench), told: &str) {
+    let bench = Bench::with_root(root_keys, text);
+    prepare(&bench);
+    let dry = dry_run(&bench, caller, &[]);
+    let up = bench.up(caller, &[]);
+    if told.is_empty() {
+        assert_eq!((dry.status, up.status), (0, 0), "{text}: {dry:?} {up:?}");
+    } else {
+        assert!(dry.stderr.contains(told), "{caller:?} {text}: {dry:?}");
+        assert_eq!(dry.status, 1, "{text}: {dry:?}");
+        assert!(matches!(up.status, 125 | 126), "{text}: {up:?}");
+    }
+    bench.assert_nothing_left();
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A directory with the probe, and what its mode is.
+fn closed(bench: &Bench, mode: u32) {
+    let closed = bench.root.join("closed");
+    fs::create_dir(&closed).unwrap();
+    copy_program(probe(), &closed.join("probe"));
+    set_mode(&closed, mode);
+}
+
+#[test]
+fn who_may_not_run_the_command_is_told_before() {
+    let command = "[process]\ncommand = [\"/closed/probe\", \"true\"]\n";
+    let user = format!("{command}user = 1000\n");
+    let root = Caller::Root;
+    for (text, mode, told) in [
+        (command, 0o700, ""),
+        (&user, 0o700, "user 1000 may not enter `/closed`: its mode is 0700, its owner 0:0"),
+        (&user, 0o750, "user 1000 may not enter `/closed`"),
+        (&user, 0o751, ""),
+        (&format!("{user}group = 0\n"), 0o750, ""),
+        (&format!("{user}supplementary-groups = [0]\n"), 0o750, ""),
+        (
+            &format!(
+                "{user}[security]\nambient-capabilities = [\"CAP_DAC_READ_SEARCH\"]\ncapabilities = [\"CAP_DAC_READ_SEARCH\"]\n"
+            ),
+            0o700,
+            "",
+        ),
+    ] {
+        assert_told(root, "", text, |bench| closed(bench, mode), told);
+    }
+    let mapped = format!("{command}[namespaces]\nuser = \"private\"\n");
+    assert_told(root, "", &mapped, |bench| closed(bench, 0o700), "");
+    assert_told(Caller::User, "", command, |bench| closed(bench, 0o711), "");
+    let told = "a directory on the way is closed to you, and so to the jail";
+    assert_told(Caller::User, "", command, |bench| closed(bench, 0o700), told);
+}
+
+#[test]
+fn a_program_or_script_that_its_user_may_not_use_is_told_before() {
+    let probe_mode = |mode: u32| move |bench: &Bench| set_mode(&bench.root.join("probe"), mode);
+    let user = "[process]\ncommand = [\"/probe\", \"true\"]\nuser = 1000\n";
+    assert_told(Caller::Root, "", user, probe_mode(0o744), "user 1000 may not run `/probe`");
+    assert_told(Caller::Root, "", user, probe_mode(0o711), "");
+    let as_root = user.replace("user = 1000", "");
+    let told = "root may not run `/probe`: its mode is 0100, its owner 65534:65534";
+    assert_told(Caller::Root, "", &as_root, probe_mode(0o100), told);
+    let mighty = format!("{as_root}[security]\ncapabilities = [\"CAP_DAC_OVERRIDE\"]\n");
+    assert_told(Caller::Root, "", &mighty, probe_mode(0o100), "");
+    let told = "root may not run `/probe`: its mode is 0644, its owner 65534:65534";
+    assert_told(Caller::Root, "", &mighty, probe_mode(0o644), "it is not executable");
+    assert_told(
+        Caller::Root,
+        "",
+        &as_root,
+        probe_mode(0o654),
+        told.replace("0644", "0654").as_str(),
+    );
+    // That its interpreter may not read it is between the two.
+    let script = |bench: &Bench| {
+        write_script(&bench.root.join("script"), "#!/closed/probe read\n");
+        set_mode(&bench.root.join("script"), 0o755);
+        closed(bench, 0o700);
+    };
+    let text = user.replace("/probe\", \"true", "/script");
+    assert_told(Caller::Root, "", &text, script, "its interpreter: permission denied");
+    // An access control list gives more than the mode says.
+    let listed = |bench: &Bench| {
+        let entry = |tag: u16, bits: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &bits.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let nobody = u32::MAX;
+        let list = [
+            2_u32.to_le_bytes().to_vec(),
+            entry(1, 7, nobody),
+            entry(2, 5, 1000),
+            entry(4, 4, nobody),
+            entry(16, 5, nobody),
+            entry(32, 0, nobody),
+        ];
+        let probe = bench.root.join("probe");
+        xattr::set(probe, "system.posix_acl_access", &list.concat()).unwrap();
+    };
+    assert_told(Caller::Root, "", user, listed, "");
+}
+
+#[test]
+fn a_mount_that_nothing_runs_from_is_told_before() {
+    let unit = |key: &str| {
+        format!(
+            "[process]\ncommand = [\"/data/probe\", \"true\"]\n[[mounts]]\nbind = \"{{root}}\"\ntarget = \"/data\"\n{key}\n"
+        )
+    };
+    for caller in CALLERS {
+        let told = "the program lies on a mount with `noexec`";
+        assert_told(caller, "", &unit("noexec = true"), |_| (), told);
+        assert_told(caller, "", &unit(""), |_| (), "");
+    }
+}
+
+#[test]
+fn a_stream_that_cannot_be_opened_is_told_before() {
+    let unit = |keys: &str| format!("[process]\ncommand = [\"/probe\", \"true\"]\n{keys}\n");
+    let secret = |bench: &Bench| {
+        let path = bench.directory.path().join("secret");
+        fs::write(&path, "").unwrap();
+        set_mode(&path, 0o600);
+    };
+    for (keys, of_root, of_user) in [
+        ("stdin = \"file:{dir}/secret\"", "", "/secret` cannot be read"),
+        ("stdout = \"append:{dir}/secret\"", "", "/secret` cannot be written"),
+        ("stderr = \"file:/etc/jailrun-test-none\"", "", "its directory: permission denied"),
+        ("stdout = \"append:/etc\"", "a directory", "a directory"),
+        ("stdin = \"file:/etc\"", "a directory", "a directory"),
+    ] {
+        assert_told(Caller::User, "", &unit(keys), secret, of_user);
+        assert_told(Caller::Root, "", &unit(keys), secret, of_root);
+        drop(fs::remove_file("/etc/jailrun-test-none"));
+    }
+}
+
+#[test]
+fn a_file_that_is_another_namespace_or_none_is_told_before() {
+    let unit =
+        |keys: &str| format!("[process]\ncommand = [\"/probe\", \"true\"]\n[namespaces]\n{keys}\n");
+    for (keys, told) in [
+        ("uts = \"/proc/self/ns/net\"", "not a uts namespace"),
+        ("ipc = \"/etc/passwd\"", "not a namespace"),
+        ("pid = \"/proc/self/ns/ipc\"", "not a pid namespace"),
+        ("uts = \"/proc/self/ns/uts\"", ""),
+        ("time = \"private\"\ntime-offsets = { boottime = \"-1000d\" }", "would show less than 0"),
+        ("time = \"private\"\ntime-offsets = { boottime = \"-1s\" }", ""),
+    ] {
+        assert_told(Caller::Root, "", &unit(keys), |_| (), told);
+    }
+}
+
+#[test]
+fn an_archive_that_is_none_is_told_before() {
+    let directory = crate::support::scratch();
+    let unit = directory.path().join("unit.toml");
+    fs::write(directory.path().join("letter"), "Dear reader, ".repeat(100)).unwrap();
+    fs::write(&unit, "[root]\ntar = \"letter\"\n[process]\ncommand = [\"/probe\"]\n").unwrap();
+    for option in ["--dry-run", "--quiet"] {
+        let run = crate::support::run(Caller::Root, &["up", unit.to_str().unwrap(), option]);
+        assert!([1, 125].contains(&run.status), "{run:?}");
+        assert!(run.stderr.contains("error[E0313]: the archive cannot be used"), "{run:?}");
+        assert!(run.stderr.contains("this is not a tar archive"), "{run:?}");
+    }
+}
+
+#[test]
+fn a_content_file_that_is_hidden_is_hidden_as_a_file() {
+    let text = "[process]\ncommand = [\"/probe\", \"true\"]\n[[mounts]]\ncontent = \"a\"\ntarget = \"/tmp/x\"\n[[mounts]]\nmask = true\ntarget = \"/tmp/x\"\n";
+    assert_told(Caller::Root, "", text, |_| (), "");
+    // It was a directory to what comes after it.
+    let twice = text.replace("mask = true", "content = \"b\"");
+    assert_told(Caller::Root, "", &twice, |_| (), "");
+    let run = "[process]\ncommand = [\"/tmp/x\"]\n[[mounts]]\ncontent = \"#!/probe\"\ntarget = \"/tmp/x\"\n";
+    assert_told(Caller::Root, "", run, |_| (), "it is not executable");
+}
+
+#[test]
+fn a_path_made_read_only_over_a_mount_that_hides_another_starts() {
+    let text = "[process]\ncommand = [\"/probe\", \"true\"]\n[[mounts]]\ntmpfs = \"1M\"\ntarget = \"/data\"\n[[mounts]]\ntmpfs = \"1M\"\ntarget = \"/data/sub\"\n[[mounts]]\ntmpfs = \"1M\"\ntarget = \"/data\"\n[security]\nread-only-paths = [\"/data\"]\n";
+    assert_told(Caller::Root, "", text, |_| (), "");
+}
+
+#[test]
+fn an_unbindable_mount_that_is_to_be_read_only_is_told_before() {
+    let unit = |target: &str, protected: &str| {
+        format!(
+            "[process]\ncommand = [\"/probe\", \"true\"]\n[[mounts]]\ntmpfs = \"1M\"\ntarget = \"/data\"\n[[mounts]]\nbind = \"{{root}}/etc\"\ntarget = \"{target}\"\npropagation = \"unbindable\"\n[security]\nread-only-paths = [\"{protected}\"]\n"
+        )
+    };
+    for (target, protected, told) in [
+        ("/data/in", "/data/in", "`/data/in` must not be bound"),
+        ("/data/in", "/data", "`/data/in` must not be bound"),
+        ("/tmp/in", "/data", ""),
+    ] {
+        assert_told(Caller::Root, "", &unit(target, protected), |_| (), told);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::image::oci::Config;
 use crate::image::source::Source;
 use crate::names;
 use crate::plan::cgroup::{Hierarchy, Layout};
+use crate::plan::step::Namespace;
 
 /// What is at a path of the table.
 #[derive(Clone, Debug)]
@@ -264,6 +265,10 @@ impl Host for Table {
         Ok(below.map(|child| child.file_name().unwrap().to_str().unwrap().to_owned()).collect())
     }
 
+    fn may_read(&self, _: &Path) -> bool {
+        true
+    }
+
     fn may_write(&self, path: &Path) -> bool {
         self.look(path).is_ok() && !self.read_only.iter().any(|closed| path.starts_with(closed))
             || self.delegated.iter().any(|open| path.starts_with(open))
@@ -282,6 +287,21 @@ impl Host for Table {
     fn attributes(&self, path: &Path) -> io::Result<Attributes> {
         self.find(path, false)?;
         Ok(Attributes { mode: 0o755, uid: 0, gid: 0 })
+    }
+
+    fn has_own_rules(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn is_noexec(&self, path: &Path) -> bool {
+        self.mounts.iter().any(|mount| mount.noexec && path.starts_with(&mount.target))
+    }
+
+    fn namespace(&self, path: &Path) -> io::Result<Option<i32>> {
+        self.find(path, true)?;
+        let known =
+            [Namespace::Pid, Namespace::Ipc, Namespace::Uts, Namespace::Cgroup, Namespace::Net];
+        Ok(known.into_iter().find(|known| path.ends_with(known.file())).map(Namespace::flag))
     }
 
     fn is_opaque(&self, path: &Path, _: crate::changes::Marks) -> bool {
@@ -353,6 +373,10 @@ impl Host for Table {
 
     fn hard_limit(&self, _: u32) -> u64 {
         self.hard_limit
+    }
+
+    fn clocks(&self) -> [std::time::Duration; 2] {
+        [1, 2].map(|days| std::time::Duration::from_secs(days * 86_400))
     }
 
     fn memory(&self) -> u64 {
