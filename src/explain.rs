@@ -21,7 +21,7 @@ use crate::plan::describe::{
 };
 use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, Landlock, MapWriter, MountFlags, Namespace, NodeKind,
-    OpenMode, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
+    OpenMode, Overlay, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
 };
 use crate::run::{FAILURE, state};
 use crate::source::Sources;
@@ -253,8 +253,15 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
             let on = spot(on);
             let words = flag_words(MountFlags { read_only: false, ..*flags }).join(",");
             let comma = if words.is_empty() { "" } else { "," };
-            let options = quote(&format!("{words}{comma}{}", overlay.options()));
-            let mut lines = vec![format!("mount -t overlay -o {options} overlay {on}")];
+            let options = |overlay: &Overlay| quote(&format!("{words}{comma}{}", overlay.options()));
+            let mount = |overlay| format!("mount -t overlay -o {} overlay {on}", options(overlay));
+            let mut lines = match below_one(overlay) {
+                // Options end with the page, mount(2): names from here are shorter.
+                Some((directory, short)) if options(overlay).len() >= PAGE => {
+                    vec![format!("(cd {} && {})", quote_path(&directory), mount(&short))]
+                }
+                _ => vec![mount(overlay)],
+            };
             if flags.read_only {
                 lines.push(remount(&["ro"], &on));
             }
@@ -646,6 +653,22 @@ fn new_mount(
         lines.push(remount(&["ro"], target));
     }
     lines
+}
+
+/// What mount(2) reads of options, on every machine.
+const PAGE: usize = 4096;
+
+/// The directory that all those of an overlay lie in, and the overlay as it is
+/// named from there.
+fn below_one(overlay: &Overlay) -> Option<(PathBuf, Overlay)> {
+    let directory = overlay.lower.first()?.parent()?;
+    let short = |path: &PathBuf| Some(path.strip_prefix(directory).ok()?.to_owned());
+    let lower = overlay.lower.iter().map(short).collect::<Option<_>>()?;
+    let upper = match &overlay.upper {
+        Some((upper, work)) => Some((short(upper)?, short(work)?)),
+        None => None,
+    };
+    Some((directory.to_owned(), Overlay::new(lower, upper, overlay.user_xattrs)))
 }
 
 fn remount(words: &[&str], target: &str) -> String {

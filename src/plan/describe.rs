@@ -193,12 +193,15 @@ pub fn describe(step: &Step) -> String {
         Step::MountOverlay { on, overlay, flags } => {
             let lower: Vec<_> =
                 overlay.lower.iter().map(|path| path.display().to_string()).collect();
-            let upper = match &overlay.upper {
-                Some((upper, _)) => format!("{} over ", upper.display()),
-                None => String::new(),
+            let (upper, work) = match &overlay.upper {
+                Some((upper, work)) => (
+                    format!("{} over ", upper.display()),
+                    format!("; the kernel's scratch directory is {}", work.display()),
+                ),
+                None => (String::new(), String::new()),
             };
             let on = spot_text(on);
-            format!("lay {upper}{} on {on}{}", lower.join(" over "), flag_text(*flags))
+            format!("lay {upper}{} on {on}{}{work}", lower.join(" over "), flag_text(*flags))
         }
         Step::WriteContent { path, text } => {
             format!("write {} bytes to {}", text.len(), path.display())

@@ -5,6 +5,7 @@
 //! the mount points that a read-only stack lacks) is made in the jail's mount
 //! namespace, below the stage, and is gone with it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Planner;
@@ -55,6 +56,9 @@ pub(super) enum Upper {
     /// Memory.
     Memory(Memory),
 }
+
+/// Directories below the upper one of an overlay, at most.
+const MOST_LAYERS: usize = 500;
 
 /// Options may fill one page, mount(2); short links stand for the directories
 /// of a stack with more.
@@ -129,7 +133,19 @@ impl<H: Host> Planner<'_, H> {
         };
         let work = match work {
             Some(work) => self.layer_directory(work, true)?,
-            None => beside.join(format!(".{}.work", name.to_string_lossy())),
+            None => {
+                let mut own = OsString::from(".");
+                own.push(name);
+                own.push(".work");
+                let own = beside.join(own);
+                if let Ok(kind) = self.host.look(&own)
+                    && kind != Kind::Directory
+                {
+                    self.not_a_work_directory(&own, kind, span);
+                    return None;
+                }
+                own
+            }
         };
         let holder = if self.host.look(&work).is_ok() { &work } else { beside };
         let device = |path: &Path| self.host.device_of(path).ok();
@@ -142,6 +158,18 @@ impl<H: Host> Planner<'_, H> {
             return None;
         }
         Some(Upper::Directory { upper, work })
+    }
+
+    /// The kernel empties the work directory, wherever a link leads.
+    fn not_a_work_directory(&mut self, path: &Path, kind: Kind, span: Option<Span>) {
+        let message = format!("the work directory `{}` cannot be used", path.display());
+        let what = if kind == Kind::Link { "a symbolic link" } else { "not a directory" };
+        self.find(
+            Diagnostic::error("E0301", message)
+                .at_maybe(span, format!("the directory beside it is {what}"))
+                .note("the kernel empties it")
+                .help("`work` names another directory on the same file system"),
+        );
     }
 
     fn check_nesting(&mut self, overlay: &unit::Overlay, lower: &[PathBuf], upper: &Upper) -> bool {
@@ -410,6 +438,13 @@ impl<H: Host> Planner<'_, H> {
                 Some((upper, work))
             }
         };
+        if lower.len() > MOST_LAYERS {
+            let message = format!("an overlay of {} directories", lower.len());
+            self.find(
+                Diagnostic::error("E0313", message)
+                    .at_maybe(by.span(), format!("the kernel takes {MOST_LAYERS}, of which one is jailrun's where it is read-only")),
+            );
+        }
         let lower = lower.into_iter().map(|path| self.stage_layer(path, state, by)).collect();
         let upper = upper.map(|(upper, work)| self.stage_upper(upper, work, state, by));
         let user_xattrs = self.private_user;

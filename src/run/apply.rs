@@ -182,7 +182,10 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
             };
             images::unpack(archive, *owners, cx.root()?)?;
         }
-        Step::LinkLayer { path, to } => unistd::symlinkat(to, AT_FDCWD, path)?,
+        Step::LinkLayer { path, to } => {
+            cx.layers.push((path.clone(), to.clone()));
+            unistd::symlinkat(to, AT_FDCWD, path)?;
+        }
         Step::MountOverlay { on, overlay, flags } => {
             mounts::mount_overlay(cx, on, overlay, *flags)?
         }

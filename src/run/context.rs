@@ -52,6 +52,8 @@ pub(super) struct Context {
     pub(super) lock: Option<std::fs::File>,
     /// Directories that are kept for this jail.
     pub(super) locks: Vec<OwnedFd>,
+    /// Short names of layers, and what they stand for.
+    pub(super) layers: Vec<(PathBuf, PathBuf)>,
     /// The image that the root is made of.
     pub(super) held: Option<Held>,
     /// First processes of other jails.
@@ -90,6 +92,7 @@ impl Context {
             files: None,
             lock: None,
             locks: Vec::new(),
+            layers: Vec::new(),
             held: None,
             jails: Vec::new(),
             loops: Vec::new(),

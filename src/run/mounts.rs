@@ -3,18 +3,20 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::FsFlags;
 use nix::unistd;
 
 use super::context::Context;
 use super::error::{Applied, Failed};
 use super::paths::{open_below, open_host};
 use crate::block_image::{self, LoopDevice};
+use crate::names;
 use crate::plan::step::{
-    DeviceNumber, Filesystem, FsOption, MountFlags, NodeKind, Overlay, Propagation, Spot,
+    DeviceNumber, Filesystem, FsOption, MountFlags, NodeKind, OWN_FILES, Overlay, Propagation, Spot,
 };
 use crate::sys::{self, MountAttr};
 
@@ -147,6 +149,44 @@ pub(super) fn loop_filesystem(
     new_filesystem(&name, &source, &options, flags)
 }
 
+/// Allows so many layers to be open at once; the limits to go back to where
+/// those were too narrow.
+fn room_for(layers: usize) -> Applied<Option<(u64, u64)>> {
+    let needed = layers as u64 + OWN_FILES;
+    // What is usual is more than a few layers take.
+    if needed < 2 * OWN_FILES {
+        return Ok(None);
+    }
+    let (soft, hard) = sys::getrlimit(names::NOFILE)?;
+    if soft >= needed || hard < needed {
+        return Ok(None);
+    }
+    sys::setrlimit(names::NOFILE, needed, hard)?;
+    Ok(Some((soft, hard)))
+}
+
+/// The directories of an overlay, open, and its options with their numbers for
+/// names: what is mounted is what has been opened here without following links,
+/// whoever renames it meanwhile, and a number is short and ends no option.
+fn opened(cx: &Context, overlay: &Overlay) -> Applied<(Vec<OwnedFd>, String)> {
+    let mut layers = Vec::with_capacity(overlay.lower.len() + 2);
+    let mut open = |path: &PathBuf| -> Applied<PathBuf> {
+        let link = cx.layers.iter().find(|(link, _)| link == path);
+        let path = link.map_or(path, |(_, to)| to);
+        let layer = open_host(path)
+            .map_err(|failed| Failed { detail: Some(format!("`{}`", path.display())), ..failed })?;
+        let number = layer.as_raw_fd().to_string();
+        layers.push(layer);
+        Ok(number.into())
+    };
+    let lower = overlay.lower.iter().map(&mut open).collect::<Applied<_>>()?;
+    let upper = match &overlay.upper {
+        Some((upper, work)) => Some((open(upper)?, open(work)?)),
+        None => None,
+    };
+    Ok((layers, Overlay::new(lower, upper, overlay.user_xattrs).options()))
+}
+
 pub(super) fn mount_overlay(
     cx: &mut Context,
     on: &Spot,
@@ -154,6 +194,10 @@ pub(super) fn mount_overlay(
     flags: MountFlags,
 ) -> Applied {
     use nix::mount::MsFlags;
+    let limit = room_for(overlay.lower.len())?;
+    let (layers, options) = opened(cx, overlay)?;
+    let numbers = sys::openat2(cx.proc()?, Path::new("self/fd"), libc::O_PATH, 0)?;
+    unistd::fchdir(numbers)?;
     let bits = [
         (flags.nosuid, MsFlags::MS_NOSUID),
         (flags.nodev, MsFlags::MS_NODEV),
@@ -162,7 +206,6 @@ pub(super) fn mount_overlay(
     ];
     let bits = bits.into_iter().filter(|(wanted, _)| *wanted).map(|(_, bit)| bit);
     let mount = |at: &Path| {
-        let options = overlay.options();
         let (kind, bits) = (Some("overlay"), bits.collect::<MsFlags>());
         nix::mount::mount(kind, at, kind, bits, Some(options.as_str()))
     };
@@ -179,6 +222,18 @@ pub(super) fn mount_overlay(
             cx.open(target)?
         }
     };
+    drop(layers);
+    if let Some((soft, hard)) = limit {
+        sys::setrlimit(names::NOFILE, soft, hard)?;
+    }
+    // The kernel does without a scratch directory that it cannot use.
+    if let Some((_, work)) = &overlay.upper
+        && nix::sys::statvfs::fstatvfs(&tree)?.flags().contains(FsFlags::ST_RDONLY)
+    {
+        let work = work.display();
+        let detail = format!("nothing can be changed: the kernel cannot use `{work}`, and goes on");
+        return Err(Failed::found(detail));
+    }
     if flags.read_only {
         // Given to mount(2) it would be the file system's, not this mount's.
         let attr = MountAttr { set: sys::mount::ATTR_RDONLY, ..MountAttr::default() };

@@ -23,6 +23,27 @@ fn is_handed_out(lines: &[Line<'_>], line: &Line<'_>) -> bool {
     mountinfo::is_handed_out(&line.fstype) && mountinfo::holder(lines, &line.target) == Some(line)
 }
 
+/// The lines in an order in which what lies below comes before what lies over
+/// it. That of the kernel is by age, and a tree that was opened before others
+/// were mounted is older than they are.
+fn from_below(lines: &[Line<'_>]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lines.len()).collect();
+    let mut targets: Vec<&OsStr> = lines.iter().map(|line| line.target.as_os_str()).collect();
+    targets.sort_unstable();
+    if targets.windows(2).all(|two| two[0] != two[1]) {
+        return order;
+    }
+    let by_id: BTreeMap<u32, usize> =
+        lines.iter().enumerate().map(|(index, line)| (line.id, index)).collect();
+    let parent = |index: &usize| by_id.get(&lines[*index].parent).copied();
+    // No more of them than there are lines: a mount may be its own parent.
+    let depth = |index: &usize| {
+        std::iter::successors(Some(*index), |index| parent(index)).take(lines.len()).count()
+    };
+    order.sort_by_cached_key(depth);
+    order
+}
+
 /// Fails unless every planned mount is there with its flags, and no other is
 /// but those that came with a source.
 pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
@@ -37,10 +58,11 @@ pub(super) fn verify(expected: &[ExpectedMount], file: impl Read) -> Applied {
         .enumerate()
         .map(|(index, mount)| ((mount.target.as_os_str(), index), mount))
         .collect();
-    // The kernel lists what lies below first: of several mounts on one place
-    // the planned ones are the last, since they were made last.
+    // Of several mounts on one place the planned ones are the last, since they
+    // were made last.
     let mut planned: Vec<Option<&ExpectedMount>> = vec![None; lines.len()];
-    for (line, planned) in lines.iter().zip(&mut planned).rev() {
+    for index in from_below(&lines).into_iter().rev() {
+        let (line, planned) = (&lines[index], &mut planned[index]);
         let target = line.target.as_os_str();
         let of_target = missing.range((target, 0)..=(target, usize::MAX));
         let last = of_target.map(|(key, _)| *key).next_back();
@@ -153,6 +175,16 @@ mod tests {
         let hidden = format!("{inner}3 1 0:2 / /a ro - tmpfs tmpfs rw\n");
         let above = expected("/a", Some("tmpfs"), false);
         assert_eq!(check(&[root, above], &hidden), Ok(()));
+    }
+
+    #[test]
+    fn a_tree_that_was_opened_first_may_lie_over_what_was_mounted_later() {
+        let [root, below, over] = [("/", None), ("/tmp", Some("tmpfs")), ("/tmp", None)]
+            .map(|(target, fstype)| expected(target, fstype, false));
+        let text = format!(
+            "{ROOT}2 3 8:2 / /tmp ro - ext4 /dev/sdb rw\n3 1 0:1 / /tmp ro - tmpfs tmpfs rw\n"
+        );
+        assert_eq!(check(&[root, below, over], &text), Ok(()));
     }
 
     #[test]

@@ -845,3 +845,16 @@ fn the_script_of_an_ordinary_user_calls_the_helpers() {
     assert_eq!(map(&scripted), map(&up_with_ranges(RANGES, &bench, SHOW_MAPS)));
     bench.assert_nothing_left();
 }
+
+/// It was taken for the mount that it lies over: opened before, it is older.
+#[test]
+fn what_is_bound_over_another_mount_starts() {
+    let at = ["/tmp", "/run", "/dev/null"].map(|target| {
+        let source = if target == "/dev/null" { "{root}/etc/passwd" } else { "{root}/etc" };
+        format!("[[mounts]]\nbind = \"{source}\"\ntarget = \"{target}\"\n")
+    });
+    let bench = Bench::new(&format!("[idmap]\nmode = \"auto\"\n{}", at.concat()));
+    let run = bench.probe(Caller::Root, &["find", "tmp/passwd", "run/passwd"]);
+    assert_eq!(run.json()["seen"], json!(["tmp/passwd", "run/passwd"]), "{run:?}");
+    bench.assert_nothing_left();
+}

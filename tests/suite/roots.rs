@@ -184,6 +184,122 @@ fn more_layers_than_options_have_room_for() {
 }
 
 #[test]
+fn the_scratch_directory_is_not_where_a_link_leads() {
+    // The kernel empties it: what the link led to was gone.
+    for caller in CALLERS {
+        let bench = bench("lower = [\"{base}\"]\nupper = \"{dir}/upper\"", "");
+        host(
+            &bench,
+            "mkdir -p upper victim/work; echo x >victim/work/precious; ln -s victim .upper.work",
+        );
+        host(&bench, "chown -Rh 65534:65534 .");
+        for word in ["check", "up"] {
+            let run = run(caller, &[word, bench.unit.to_str().unwrap()]);
+            assert_ne!(run.status, 0, "{run:?}");
+            assert!(run.stderr.contains("the directory beside it is a symbolic link"), "{run:?}");
+        }
+        assert_eq!(host(&bench, "cat victim/work/precious"), "x\n");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn the_layers_are_those_that_were_announced_whoever_renames_them() {
+    // Between the look and the mount, their owner put links there.
+    for root in
+        ["lower = [\"{base}\"]\nupper = \"{dir}/its\"", "lower = [\"{dir}/its\", \"{base}\"]"]
+    {
+        let bench = bench(root, "");
+        host(&bench, "mkdir -p its .its.work victim; echo x >victim/precious; ln -s victim evil");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::Relaxed;
+        let [its, aside, evil] =
+            ["its", "aside", "evil"].map(|name| bench.directory.path().join(name));
+        let untold = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(order) {
+                    for (from, to) in [(&its, &aside), (&evil, &its), (&its, &evil), (&aside, &its)]
+                    {
+                        fs::rename(from, to).unwrap();
+                    }
+                }
+            });
+            let words = ["up", bench.unit.to_str().unwrap(), "--", "/probe", "find", "precious"];
+            let untold = (0..60).map(|_| run(Caller::Root, &words)).find(|run| {
+                run.stdout.contains("\"seen\":[\"precious\"]") && !run.stderr.contains("/victim")
+            });
+            stop.store(true, order);
+            untold
+        });
+        assert!(untold.is_none(), "{untold:?}");
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
+fn changes_that_the_kernel_would_not_keep_are_no_launch() {
+    // The kernel mounted it read-only, and the command was told so by EROFS.
+    let bench = bench("lower = [\"{base}\"]\nupper = \"{base}/../full/upper\"", "");
+    host(&bench, "mkdir full");
+    let script = format!(
+        "cd {}/full; mount -t tmpfs -o size=1M,nr_inodes=5 t . && cd . && cd $PWD
+         mkdir upper .upper.work; touch a b
+         {} up --quiet {} -- /probe true",
+        bench.directory.path().display(),
+        jailrun().display(),
+        bench.unit.display(),
+    );
+    let words = ["-m", "sh", "-c", &script];
+    let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("nothing can be changed: the kernel cannot use"), "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn as_many_layers_as_the_kernel_takes() {
+    // Beyond a page of options the kernel was given a part of them, and the
+    // jail a part of its layers.
+    let list = |count: usize| {
+        let list: Vec<_> = (0..count).map(|number| format!("\"{{dir}}/{number}\"")).collect();
+        list.join(", ")
+    };
+    for (count, told) in [(498, ""), (500, "an overlay of 502 directories")] {
+        let bench = bench(&format!("lower = [{}, \"{{base}}\"]", list(count)), "");
+        for number in 0..count {
+            let layer = bench.directory.path().join(number.to_string());
+            fs::create_dir(&layer).unwrap();
+            fs::write(layer.join(format!("own-{number}")), "").unwrap();
+        }
+        own(&bench);
+        for caller in CALLERS {
+            if told.is_empty() {
+                let count = format!("{count}\n");
+                assert_eq!(output(&bench, caller, "ls -d /own-* | wc -l"), count, "{caller:?}");
+                let few = "ulimit -Sn 200; exec \"$@\"";
+                let unit = bench.unit.to_str().unwrap();
+                let words = ["-c", few, "sh", jailrun().to_str().unwrap(), "up", "-q", unit, "--"];
+                let words = [&words[..], &["/bin/sh", "-c", "ulimit -Sn"]].concat();
+                let run = finish(command(caller, Path::new("sh"), &words).spawn().unwrap());
+                assert_eq!((run.status, &*run.stdout), (0, "200\n"), "{run:?}");
+            } else {
+                let run = bench.up(caller, &["--dry-run"]);
+                assert_eq!(run.status, 1, "{run:?}");
+                assert!(run.stderr.contains(told), "{run:?}");
+            }
+        }
+        if told.is_empty() {
+            let count_them = ["--explain", "--", "/bin/sh", "-c", "ls -d /own-* | wc -l"];
+            let script = bench.up(Caller::Root, &count_them).stdout;
+            let shell = command(Caller::Root, Path::new("sh"), &["-s"]);
+            let run = finish(crate::support::fed(shell, &script));
+            assert_eq!((run.status, run.stdout.trim()), (0, "498"), "{run:?}");
+        }
+        bench.assert_nothing_left();
+    }
+}
+
+#[test]
 fn what_a_layer_hides_is_hidden_from_planning_too() {
     for caller in CALLERS {
         let bench = bench(

@@ -427,7 +427,8 @@ fn names_of_layers(sheet: &mut Sheet) {
     };
     for caller in CALLERS {
         assert_eq!(left_out(caller, "LinkLayer,escaping"), json!(["treasure"]), "the control");
-        // The short name of a link has no colon.
+        // The short name of a link has no colon, nor has the number of a
+        // descriptor.
         assert_eq!(left_out(caller, "escaping"), json!(["mark"]), "{caller:?}");
         assert_eq!(left_out(caller, "LinkLayer"), json!(["mark"]), "{caller:?}");
         let words = [&["up", "--quiet", &*unit][..], &words].concat();
@@ -446,7 +447,7 @@ fn names_of_layers(sheet: &mut Sheet) {
     let stopped = "exactly that directory";
     let attack = "a colon in the name of an overlay's layer: short links alone";
     sheet.row("A13", attack, control, stopped);
-    let attack = "a colon in the name of an overlay's layer: escaping alone";
+    let attack = "a colon in the name of an overlay's layer: its descriptor alone";
     sheet.row("A13", attack, control, stopped);
     // A directory of the upper layer says that it was another one below.
     let ground = Ground::new("");
