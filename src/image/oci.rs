@@ -68,8 +68,12 @@ pub struct Layer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Key {
-    /// An image by its digest; a layer of an image by its diff id.
+    /// An image by the digest of its manifest; a layer of an image by its diff
+    /// id.
     Digest(Digest),
+    /// An image of a docker-archive by the digest of its configuration. A file
+    /// may be one image's manifest and another's configuration.
+    Saved(Digest),
     /// A plain archive.
     Tar {
         /// Digest of the file.
@@ -86,9 +90,10 @@ impl Key {
     /// Digest it is made of.
     pub fn digest(&self) -> Digest {
         match self {
-            Self::Digest(digest) | Self::Tar { file: digest, .. } | Self::Directories(digest) => {
-                *digest
-            }
+            Self::Digest(digest)
+            | Self::Saved(digest)
+            | Self::Tar { file: digest, .. }
+            | Self::Directories(digest) => *digest,
         }
     }
 }
@@ -98,6 +103,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Digest(digest) => f.write_str(&digest.hex()),
+            Self::Saved(digest) => write!(f, "{}-saved", digest.hex()),
             Self::Tar { file, strip_components } => {
                 write!(f, "{}-tar{strip_components}", file.hex())
             }
@@ -129,6 +135,7 @@ impl std::str::FromStr for Key {
             let digest = Digest::from_hex(hex)?;
             match rest {
                 "" => Some(Self::Digest(digest)),
+                "-saved" => Some(Self::Saved(digest)),
                 "-directories" => Some(Self::Directories(digest)),
                 rest => {
                     let number = rest.strip_prefix("-tar")?;
@@ -341,17 +348,31 @@ impl Reader<'_> {
         let place = self.files.place("index.json");
         let index: Index = decode(&self.files.content("index.json")?, &place)?;
         let top = index.entries(&place, None)?;
+        // An image of an index has no other name than its digest.
+        if let Some(wanted) = self.reference.filter(|wanted| wanted.starts_with("sha256:"))
+            && !top.iter().any(|entry| entry.is_called(wanted))
+        {
+            let all = self.leaves(top.clone(), &place)?.manifests;
+            if let Some(found) = all.into_iter().find(|entry| entry.digest == wanted) {
+                return self.manifest(&found, None, identity);
+            }
+        }
         let named = self.named(top)?;
         let reference = match &named[..] {
             [first, ..] => first.name().map(str::to_owned),
             [] => None,
         };
-        let mut leaves = Leaves { documents: DOCUMENTS, manifests: Vec::new(), others: Vec::new() };
-        for descriptor in named {
-            self.expand(descriptor, &place, DEPTH, &mut leaves)?;
-        }
-        let manifest = self.pick(leaves)?;
+        let manifest = self.pick(self.leaves(named, &place)?)?;
         self.manifest(&manifest, reference, identity)
+    }
+
+    /// What is behind entries of `index.json`.
+    fn leaves(&self, entries: Vec<Descriptor>, place: &str) -> Result<Leaves> {
+        let mut leaves = Leaves { documents: DOCUMENTS, ..Leaves::default() };
+        for descriptor in entries {
+            self.expand(descriptor, place, DEPTH, &mut leaves)?;
+        }
+        Ok(leaves)
     }
 
     /// The entries of `index.json` that the reference means.
@@ -379,8 +400,7 @@ impl Reader<'_> {
     ) -> Result<()> {
         match document(&descriptor.media_type) {
             Some(Document::Manifest) => {
-                let is_new = |other: &Descriptor| other.digest != descriptor.digest;
-                if leaves.manifests.iter().all(is_new) {
+                if leaves.seen.insert(descriptor.digest.clone()) {
                     leaves.manifests.push(descriptor);
                 }
                 Ok(())
@@ -389,6 +409,8 @@ impl Reader<'_> {
                 place,
                 format!("indexes in indexes, expected at most {DEPTH} below each other"),
             )),
+            // What it holds has been seen.
+            Some(Document::Index) if !leaves.seen.insert(descriptor.digest.clone()) => Ok(()),
             Some(Document::Index) => {
                 let Some(left) = leaves.documents.checked_sub(1) else {
                     return Err(ImageError::invalid(
@@ -518,6 +540,9 @@ impl Reader<'_> {
                 })
             })
             .collect::<Result<_>>()?;
+        if blobs.is_empty() {
+            return Err(without_layers(place));
+        }
         let config = self.config(config, &config_place)?;
         Ok(Image { key: Key::Digest(digest), reference, layers, config, identity })
     }
@@ -567,8 +592,11 @@ impl Reader<'_> {
             })
             .collect::<Result<_>>()?;
         let config = self.config(config, &config_place)?;
+        if names.is_empty() {
+            return Err(without_layers(config_place));
+        }
         let reference = saved.tags().first().cloned();
-        Ok(Image { key: Key::Digest(digest), reference, layers, config, identity })
+        Ok(Image { key: Key::Saved(digest), reference, layers, config, identity })
     }
 
     /// What concerns a jail; for this platform.
@@ -598,9 +626,12 @@ impl Reader<'_> {
 }
 
 /// What is found behind a name.
+#[derive(Default)]
 struct Leaves {
     /// How many indexes may still be read.
     documents: usize,
+    /// Digests of what has been looked at.
+    seen: BTreeSet<String>,
     manifests: Vec<Descriptor>,
     /// Media types of what is no image.
     others: Vec<String>,
@@ -618,6 +649,11 @@ impl Config {
         let is_assignment = |text: &String| text.find('=').is_some_and(|at| at > 0);
         if let Some(text) = self.env.iter().find(|text| !is_assignment(text)) {
             return Err(format!("`Env` has `{}`, expected `NAME=value`", text.escape_debug()));
+        }
+        // For the kernel the last number means to leave what is.
+        let is_nobody = |part: &str| part.parse() == Ok(u32::MAX);
+        if let Some(user) = self.user.iter().find(|user| user.split(':').any(is_nobody)) {
+            return Err(format!("`User` is `{}`, which is no user", user.escape_debug()));
         }
         if let Some(path) = self.working_dir.iter().find(|path| !path.starts_with('/')) {
             return Err(format!(
@@ -638,6 +674,11 @@ impl Image {
     }
 }
 
+/// There is nothing to run in it, and nothing to mount.
+fn without_layers(place: String) -> ImageError {
+    ImageError::invalid(place, "an image without layers")
+}
+
 /// See [`Image::stack`]; from the lowest first.
 ///
 /// Each layer comes once: the kernel refuses a directory that is stacked twice,
@@ -646,7 +687,7 @@ pub(super) fn stack(image: &Key, layers: impl DoubleEndedIterator<Item = Key>) -
     let mut seen = BTreeSet::new();
     let mut stack: Vec<Key> = layers.rev().filter(|key| seen.insert(*key)).collect();
     if stack.len() > 1 {
-        stack.insert(0, Key::Directories(image.digest()));
+        stack.insert(0, Key::Directories(Digest::of(image.to_string().as_bytes())));
     }
     stack
 }

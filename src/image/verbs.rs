@@ -107,8 +107,9 @@ pub fn import(
     progress: &Progress,
 ) -> Result<Vec<String>, StoreError> {
     let source = wanted.source()?;
+    let name = files::printable(&source.to_string());
     if let Some(stored) = store.resolve(&source)? {
-        return Ok(vec![format!("{source}: already stored as {}", stored.key.digest())]);
+        return Ok(vec![format!("{name}: already stored as {}", stored.key.digest())]);
     }
     progress.begin("reading", source.path().metadata().map_or(0, |metadata| metadata.len()));
     let image = oci::read_telling(&source, &|done| progress.at(done));
@@ -119,7 +120,7 @@ pub fn import(
     let imported = store::import(store, &source, &image, &options, progress)?;
     let bytes: u64 = imported.layers.iter().map(|info| info.bytes).sum();
     let mut lines = vec![format!(
-        "{source}: stored as {}: {}, {} new, {}",
+        "{name}: stored as {}: {}, {} new, {}",
         imported.key.digest(),
         counted(imported.layers.len(), "layer"),
         imported.unpacked,
@@ -202,8 +203,9 @@ fn counted(count: usize, one: &str) -> String {
 
 fn said(removed: &Removed) -> Vec<String> {
     let mut lines: Vec<String> =
-        removed.images.iter().map(|name| format!("{name}: removed")).collect();
-    lines.extend(removed.in_use.iter().map(|name| format!("{name}: kept, a jail runs from it")));
+        removed.images.iter().map(|name| format!("{}: removed", files::printable(name))).collect();
+    let kept = |name: &String| format!("{}: kept, a jail runs from it", files::printable(name));
+    lines.extend(removed.in_use.iter().map(kept));
     if removed.leftovers > 0 {
         let leftovers = counted(removed.leftovers, "half-made layer");
         lines.push(format!("{leftovers} removed"));

@@ -10,8 +10,11 @@ use super::view::Walk;
 use crate::host::{Host, Kind};
 use crate::unit::mounts::{Mount, MountKind};
 
-/// Largest part of a file that is looked at, in bytes.
-const BOUND: usize = 1 << 20;
+/// Largest file that is read, in bytes: somebody at its end is not overlooked.
+const BOUND: usize = 16 << 20;
+
+/// Said of a larger one.
+pub(super) const TOO_LARGE: &str = "more than 16777216 bytes";
 
 /// A line of `/etc/passwd`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,13 @@ impl<H: Host> Planner<'_, H> {
         let Some(behind) = self.view.behind(self.host, &found) else {
             return Err(format!("the jail has no `{path}`"));
         };
-        Ok(lines(&self.host.read(&behind, BOUND).map_err(reason)?))
+        Ok(lines(&self.all_of(&behind).map_err(reason)?))
+    }
+
+    /// A file as a whole.
+    fn all_of(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        let content = self.host.read(path, BOUND + 1)?;
+        if content.len() > BOUND { Err(std::io::Error::other(TOO_LARGE)) } else { Ok(content) }
     }
 
     /// What the last of the unit's mounts over a file puts there: users are
@@ -83,7 +92,7 @@ impl<H: Host> Planner<'_, H> {
                     let is_itself = below.as_os_str().is_empty();
                     let file = if is_itself { source } else { source.join(below) };
                     match self.host.look(&file)? {
-                        Kind::File { .. } => self.host.read(&file, BOUND),
+                        Kind::File { .. } => self.all_of(&file),
                         _ => Err(std::io::Error::other("not a regular file")),
                     }
                 });
@@ -101,12 +110,8 @@ impl<H: Host> Planner<'_, H> {
         let lines = self.table("/etc/passwd")?;
         Ok(lines.iter().find_map(|fields| {
             let [name, _, uid, gid, _, home, ..] = &fields[..] else { return None };
-            let line = PasswdLine {
-                name: name.clone(),
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
-                home: home.clone(),
-            };
+            let line =
+                PasswdLine { name: name.clone(), uid: id(uid)?, gid: id(gid)?, home: home.clone() };
             accept(&line).then_some(line)
         }))
     }
@@ -115,10 +120,16 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn group(&self, wanted: &str) -> Result<Option<u32>, String> {
         let lines = self.table("/etc/group")?;
         Ok(lines.iter().find_map(|fields| match &fields[..] {
-            [name, _, gid, ..] if name == wanted => gid.parse().ok(),
+            [name, _, gid, ..] if name == wanted => id(gid),
             _ => None,
         }))
     }
+}
+
+/// The number of a user or group. The last one is nobody's: for the kernel it
+/// means to leave what is.
+pub(super) fn id(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
 }
 
 fn lines(content: &[u8]) -> Vec<Vec<String>> {

@@ -19,7 +19,7 @@ use crate::unit::Unit;
 use crate::unit::decode::Setting;
 use crate::unit::process::Process;
 use crate::unit::root::{DiskImage, RootKind};
-use crate::unit::value::{HostPath, JailPath, Signal, Who, normal_path};
+use crate::unit::value::{HostPath, JailPath, Signal, Who};
 
 /// What planning has found of a packed root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,8 +108,7 @@ pub(super) fn with_defaults(unit: &Unit, config: &Config) -> Unit {
         add_environment(process, &config.env);
         from_image.push("process.env");
     }
-    if let (None, Some(path)) =
-        (process.cwd.span, config.working_dir.as_deref().and_then(normal_path))
+    if let (None, Some(path)) = (process.cwd.span, config.working_dir.as_deref().and_then(cleaned))
     {
         process.cwd = Setting::default(JailPath(path));
         from_image.push("process.cwd");
@@ -121,11 +120,12 @@ pub(super) fn with_defaults(unit: &Unit, config: &Config) -> Unit {
             Ok(id) => Who::Id(id),
             Err(_) => Who::Name(text.to_owned()),
         };
-        let (user, group) =
-            user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
-        process.user = Setting::default(who(user));
-        from_image.push("process.user");
-        if let (None, Some(group)) = (&process.group, group) {
+        let (user, group) = user.split_once(':').unwrap_or((user, ""));
+        if !user.is_empty() {
+            process.user = Setting::default(who(user));
+            from_image.push("process.user");
+        }
+        if let (None, Some(group)) = (&process.group, Some(group).filter(|name| !name.is_empty())) {
             process.group = Some(Setting::default(who(group)));
             from_image.push("process.group");
         }
@@ -138,6 +138,20 @@ pub(super) fn with_defaults(unit: &Unit, config: &Config) -> Unit {
     }
     unit.process.from_image = from_image;
     unit
+}
+
+/// An absolute path of an image as those who write it mean it: `..` takes off
+/// what is before it.
+fn cleaned(path: &str) -> Option<PathBuf> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.strip_prefix('/')?.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    Some(PathBuf::from(format!("/{}", parts.join("/"))))
 }
 
 /// The image's variables come first: the unit's win.

@@ -24,7 +24,7 @@ use crate::unit::process::Network;
 use crate::unit::seccomp::Kind as Filtering;
 use crate::unit::value::{HostPath, IdSet, Limit, Stream, Tty, Who, parse_id_set};
 
-use super::files::PasswdLine;
+use super::files::{PasswdLine, TOO_LARGE};
 
 /// Who the command runs as.
 pub(super) struct User {
@@ -33,6 +33,13 @@ pub(super) struct User {
     groups: Vec<u32>,
     name: String,
     home: String,
+}
+
+impl User {
+    /// One that no file knows.
+    fn numbered(id: u32) -> Self {
+        Self { uid: id, gid: id, groups: Vec::new(), name: id.to_string(), home: "/".into() }
+    }
 }
 
 impl<H: Host> Planner<'_, H> {
@@ -582,13 +589,14 @@ impl<H: Host> Planner<'_, H> {
             },
             Who::Id(id) => match self.passwd(|line| line.uid == *id) {
                 Ok(Some(line)) => from_passwd(line),
-                _ => User {
-                    uid: *id,
-                    gid: *id,
-                    groups: Vec::new(),
-                    name: id.to_string(),
-                    home: "/".into(),
-                },
+                Err(reason) if reason.ends_with(TOO_LARGE) => {
+                    let message = format!("the group of the user {id} cannot be told");
+                    let found = Diagnostic::error("E0303", message);
+                    self.find(found.at_maybe(process.user.span, reason));
+                    self.view.clear();
+                    return User::numbered(*id);
+                }
+                _ => User::numbered(*id),
             },
             Who::Name(name) => match self.uid_of(name, process.user.span) {
                 Some(line) => from_passwd(line),

@@ -331,6 +331,10 @@ pub(super) fn apply(plan: &crate::plan::Plan, index: usize, cx: &mut Context) ->
                 // What is kept is set by the step that follows.
                 sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
             }
+            // For the kernel it means to leave what is.
+            if [uid, gid].contains(&&u32::MAX) {
+                return Err(Failed::found(format!("{} is no user or group", u32::MAX)));
+            }
             sys::set_ids(*uid, *gid, groups.as_deref())?;
         }
         Step::SetCapabilities { permitted, ambient } => {

@@ -462,6 +462,24 @@ const HOSTILE: &[Hostile] = &[
         "is missing",
     ),
     (
+        "no layers",
+        |l| {
+            let config = l.blob(CONFIG, &config(&[], json!({})));
+            l.write_index(&[l.manifest(json!({ "config": config, "layers": [] }))]);
+        },
+        "an image without layers",
+    ),
+    (
+        "a user that means no change to the kernel",
+        |l| {
+            let id = Digest::of(&fs::read(l.path_of(&l.layer)).unwrap()).to_string();
+            let changes = json!({ "config": { "User": "0:4294967295" } });
+            let config = l.blob(CONFIG, &config(&[id], changes));
+            l.write_index(&[l.manifest(json!({ "config": config }))]);
+        },
+        "`User` is `0:4294967295`, which is no user",
+    ),
+    (
         "digest that leads out",
         |l| {
             let digest = format!("sha256:../../../../{}", "a".repeat(52));
@@ -541,20 +559,17 @@ const HOSTILE: &[Hostile] = &[
         "indexes in indexes, expected at most 8",
     ),
     (
-        "indexes that fan out",
+        "indexes without end",
         |l| {
-            let mut descriptors = vec![l.manifest(json!({}))];
-            for depth in 0..7 {
-                let inner = |n| {
-                    let index = json!({
-                        "schemaVersion": 2, "manifests": descriptors,
-                        "annotations": { "n": format!("{depth} {n}") },
-                    });
-                    l.document(INDEX, &index)
-                };
-                descriptors = (0..8).map(inner).collect();
-            }
-            l.write_index(&descriptors);
+            let descriptor = l.manifest(json!({}));
+            let index = |n: usize| {
+                let index = json!({
+                    "schemaVersion": 2, "manifests": [descriptor],
+                    "annotations": { "n": n.to_string() },
+                });
+                l.document(INDEX, &index)
+            };
+            l.write_index(&(0..1001).map(index).collect::<Vec<_>>());
         },
         "more than 1000 indexes",
     ),
@@ -826,6 +841,55 @@ fn docker_archives_are_read_by_tag() {
     assert!(read(None).unwrap_err().to_string().contains("its digest is sha256:"));
 }
 
+/// One took the other's place in the store.
+#[test]
+fn a_manifest_that_is_a_configuration_too_names_two_images() {
+    let directory = support::scratch();
+    let layout = Layout::empty(&directory.path().join("layout"));
+    let evil = archive(&[member("file", b'0', "", b"evil")]);
+    let both = with(layout.config.clone(), json!({ "Cmd": ["evil"] }));
+    let changes = json!({
+        "config": both, "os": "linux", "architecture": Platform::host().architecture,
+        "rootfs": { "type": "layers", "diff_ids": [Digest::of(&evil).to_string()] },
+    });
+    let manifest = layout.manifest(changes);
+    layout.write_index(std::slice::from_ref(&manifest));
+    let document = fs::read(layout.path_of(&manifest)).unwrap();
+    let name = format!("{}.json", Digest::of(&document).hex());
+    let saved = json!([{ "Config": name, "Layers": ["evil.tar"] }]);
+    let archive = archive(&[
+        member(&name, b'0', "", &document),
+        member("evil.tar", b'0', "", &evil),
+        member("manifest.json", b'0', "", saved.to_string().as_bytes()),
+    ]);
+    let path = directory.path().join("archive.tar");
+    fs::write(&path, archive).unwrap();
+    let read = |path: &Path| oci::read_image(path, None, &Platform::host()).unwrap();
+    let (good, evil) = (read(&layout.path), read(&path));
+    assert_eq!(evil.config.cmd, ["evil"]);
+    assert_eq!(good.key.digest(), evil.key.digest());
+    assert_ne!(good.key, evil.key);
+    for key in [good.key, evil.key] {
+        assert_eq!(key.to_string().parse(), Ok(key));
+    }
+    let two = |image: &oci::Image, above: &str| {
+        let mut image = image.clone();
+        image.layers.extend(read(&layout.path).layers);
+        image.layers[0].key = above.repeat(64).parse().unwrap();
+        image.stack()
+    };
+    assert_ne!(two(&good, "a")[0], two(&evil, "a")[0], "the directories above");
+}
+
+/// As `tar --label` writes it.
+#[test]
+fn the_name_of_a_volume_is_no_entry() {
+    let bench = Bench::new(Caller::User);
+    let members = [member("a name", b'V', "", b""), member("file", b'0', "", b"content")];
+    fs::write(bench.join("a.tar"), archive(&members)).unwrap();
+    assert!(bench.done(&["import", "a.tar"]).stderr.contains("1 layer, 1 new"));
+}
+
 #[test]
 fn references_and_platforms_choose_the_image() {
     let directory = support::scratch();
@@ -892,6 +956,12 @@ fn references_and_platforms_choose_the_image() {
     let two = [image("one", &host.architecture), image("two", &host.architecture)];
     layout.write_index(&two);
     let digest = two[1]["digest"].as_str().unwrap();
+    assert!(read(None).unwrap_err().to_string().contains(digest));
+    assert_eq!(command(Some(digest)), "two");
+    // So they are in an index, however often it is listed.
+    let index = json!({ "schemaVersion": 2, "manifests": two.clone() });
+    let index = layout.document(INDEX, &index);
+    layout.write_index(&vec![index; 2000]);
     assert!(read(None).unwrap_err().to_string().contains(digest));
     assert_eq!(command(Some(digest)), "two");
     // As docker 25 writes it.

@@ -238,3 +238,35 @@ fn probe_copy() -> &'static Path {
         path
     })
 }
+
+/// For the kernel it means to leave what is: root's, here.
+#[test]
+fn the_last_number_of_all_is_no_user_or_group_of_a_root() {
+    let bench = Bench::new("");
+    let passwd = |line: &str| {
+        fs::write(bench.root.join("etc/passwd"), format!("root:x:0:0::/:/bin/sh\n{line}\n"))
+            .unwrap();
+    };
+    let up = |user: &str| {
+        let user = format!("process.user={user}");
+        bench.up(Caller::Root, &["--set", &user, "--", "/probe", "report"])
+    };
+    passwd("web:x:33:4294967295::/:/bin/sh");
+    let report = up("33").json();
+    assert_eq!(report["gids"][0], 33, "{report}");
+    for line in ["web:x:33:4294967295::/:/bin/sh", "web:x:4294967295:33::/:/bin/sh"] {
+        passwd(line);
+        let run = up("web");
+        assert_eq!(run.status, 125, "{run:?}");
+        assert!(run.stderr.contains("the jail has no user `web`"), "{run:?}");
+    }
+    let known = "web:x:33:44::/:/bin/sh\n";
+    fs::write(bench.root.join("etc/passwd"), format!("{}{known}", "# \n".repeat(600_000))).unwrap();
+    let report = up("33").json();
+    assert_eq!(report["gids"][0], 44, "{report}");
+    fs::write(bench.root.join("etc/passwd"), format!("{}{known}", "# \n".repeat(6_000_000)))
+        .unwrap();
+    let run = up("33");
+    assert!(run.stderr.contains("more than 16777216 bytes"), "{run:?}");
+    bench.assert_nothing_left();
+}

@@ -171,6 +171,8 @@ impl<R: BufRead> Reader<R> {
                     let records = self.records(&header)?;
                     set_once(&mut extension.records, records).map_err(located)?;
                 }
+                // The name of the volume, as `tar --label` writes it.
+                b'V' if header.size() == Ok(0) => {}
                 b'g' => self.global = self.records(&header)?.into_global().map_err(located)?,
                 _ => return self.entry(&header, extension).map(Some),
             }
