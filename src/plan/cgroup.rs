@@ -730,21 +730,30 @@ impl<H: Host> Planner<'_, H> {
                     );
                 }
             }
-            if let Some(weight) = device.weight {
-                v1.push(Write::new(
-                    "blkio.bfq.weight_device",
-                    format!("{number} {}", bfq_weight(weight)),
-                ));
-                v2.push(Write::new("io.weight", format!("{number} {weight}")));
+            let key = "limits.blkio.devices";
+            let (span, controller) = (device.path.span, "blkio");
+            if !v2.is_empty() {
+                wants.push(Want { key, span, controller, v1: Ok(v1), v2 });
             }
-            wants.push(Want {
-                key: "limits.blkio.devices",
-                span: device.path.span,
-                controller: "blkio",
-                v1: Ok(v1),
-                v2,
-            });
+            if let Some(weight) = device.weight {
+                let v1 = match self.has_bfq(&number) {
+                    true => Ok(vec![Write::new(
+                        "blkio.bfq.weight_device",
+                        format!("{number} {}", bfq_weight(weight)),
+                    )]),
+                    false => Err("the disk has another scheduler than BFQ, which keeps weights"),
+                };
+                let v2 = vec![Write::new("io.weight", format!("{number} {weight}"))];
+                wants.push(Want { key, span, controller, v1, v2 });
+            }
         }
+    }
+
+    /// Whether a disk's scheduler keeps weights, as far as the host says.
+    fn has_bfq(&self, number: &str) -> bool {
+        let file = format!("/sys/dev/block/{number}/queue/scheduler");
+        let found = self.host.read_following(Path::new(&file), 4096).unwrap_or_default();
+        found.is_empty() || String::from_utf8_lossy(&found).contains("[bfq]")
     }
 
     /// v1 has files for weights only while the BFQ scheduler is there.

@@ -418,3 +418,26 @@ fn root_of_a_user_namespace_sets_no_devices() {
         "E0309 web.toml:7 `access` needs the devices controller, which only root of the host can set (nothing else tells reading from writing)\n"
     );
 }
+
+#[test]
+fn a_disks_weight_takes_the_scheduler_that_keeps_it() {
+    let unit = format!(
+        "{WEB}[limits.blkio]\ndevices = [{{ path = \"/dev/vda\", weight = 50, read-bps = \"1M\" }}]\n"
+    );
+    let scheduled = |scheduler: &str| {
+        let mut host = Table::version1();
+        host.file("/sys/devices/vda/queue/scheduler", scheduler);
+        host
+    };
+    assert_eq!(findings(&scheduled("none mq-deadline [bfq]\n"), &unit), "");
+    let other = scheduled("none [mq-deadline] bfq\n");
+    let said = findings(&other, &unit);
+    assert!(
+        said.contains("the disk has another scheduler than BFQ, which keeps weights"),
+        "{said}"
+    );
+    // The rate stays.
+    let left = unit.replace("[limits.blkio]", "[limits]\non-missing = \"warn\"\n[limits.blkio]");
+    let steps = group_steps(&other, &left);
+    assert!(steps.contains("read_bps_device") && !steps.contains("weight_device"), "{steps}");
+}
