@@ -12,6 +12,7 @@
 //! | `signals` | the script's shell leaves what its caller ignores ignored |
 //! | device numbers, inode of `/` | each mount of memory is a new one |
 //! | mounts hidden under another on the same path | mount(8) reaches the topmost only |
+//! | names of an overlay's directories | jailrun has opened them, and gives numbers |
 //! | numbers of pipes in `fds` | each run has its own |
 //! | the namespaces' numbers | compared as "the host's" or "not the host's" |
 
@@ -51,11 +52,26 @@ fn comparable(report: &Value, host: &Value) -> Map<String, Value> {
     let mut visible: BTreeMap<String, Value> = BTreeMap::new();
     for mut mount in mounts {
         mount.as_object_mut().unwrap().remove("device");
+        for option in mount["super_options"].as_array_mut().unwrap() {
+            *option = Value::String(nameless(option.as_str().unwrap()));
+        }
         // The latest on a path is the one that is seen.
         visible.insert(mount["target"].as_str().unwrap().to_owned(), mount);
     }
     fields.insert("mounts".to_owned(), visible.into_values().collect());
     fields
+}
+
+/// An option of a file system without the names of directories; how many they
+/// are stays.
+fn nameless(option: &str) -> String {
+    match option.split_once('=') {
+        Some((key @ "lowerdir", names)) => {
+            format!("{key}={}", names.replace("\\:", "").split(':').count())
+        }
+        Some((key @ ("upperdir" | "workdir"), _)) => key.to_owned(),
+        _ => option.to_owned(),
+    }
 }
 
 fn host_report() -> Value {
