@@ -266,7 +266,7 @@ pub const KEYS: &[Key] = &[
         "work",
         "path",
         "",
-        "With `upper`: the kernel's scratch directory, on the same file system. Without it, a directory beside `upper`, made where it is missing: `.changes.work` for `upper = \"changes\"`.",
+        "With `upper`: the kernel's scratch directory, on the same file system. Without it, a directory beside `upper`, made where it is missing: `.changes.work` for `upper = \"changes\"`. The kernel empties it: a symbolic link in its place is refused.",
     ),
     key(
         "root",
