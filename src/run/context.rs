@@ -72,6 +72,9 @@ pub(super) struct Context {
     pub(super) start: Option<Start>,
     /// Mount points that this launch has made on the host.
     pub(super) made: Vec<usize>,
+    /// Children that this process had before the jail's first, where it gets
+    /// those of the jail too.
+    pub(super) inherited: Vec<i32>,
 }
 
 impl Context {
@@ -102,6 +105,7 @@ impl Context {
             supervise: super::Supervision::default(),
             start: None,
             made: Vec::new(),
+            inherited: Vec::new(),
         }
     }
 

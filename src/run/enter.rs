@@ -11,7 +11,7 @@ use nix::unistd;
 
 use super::context::{Context, Flow};
 use super::error::{Applied, Failed};
-use super::ids;
+use super::{ids, supervise};
 use crate::plan::step::{HostTree, IdMaps, MapWriter, Namespace, TimeOffsets};
 use crate::sys::{self, Cloned};
 
@@ -46,6 +46,10 @@ pub(super) fn enter(
         // What the command leaves behind becomes this process's to end. From
         // before there is a command: one may leave something at once.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
+        // What the caller has started before it became this program is not.
+        // Where they cannot be listed now, neither can they at the end, which
+        // fails then.
+        cx.inherited = supervise::children().unwrap_or_default();
     }
     // Clocks are set between their namespace and its first process, so that
     // one is entered by hand.

@@ -231,5 +231,8 @@ fn finish(
             left.push(StepFailed { step: index, failed });
         }
     }
-    outcome.map(|ended| Ended { left, ..ended })
+    outcome.map(|mut ended| {
+        ended.left.append(&mut left);
+        ended
+    })
 }

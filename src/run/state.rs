@@ -103,7 +103,7 @@ pub fn stack_of(state: &Path, name: &str) -> Result<Option<Stack>, Failed> {
 /// First process of the jail that a journal belongs to; `None` when it does
 /// not run.
 ///
-/// A running jail's supervisor holds the lock of its journal, and has one
+/// A running jail's supervisor holds the lock of its journal, and a pidfd of its
 /// child. Nothing that could be forged is read from the journal itself, and the
 /// lock is only looked at: whoever takes it, for a moment even, stands in the
 /// way of a launch.
@@ -132,11 +132,32 @@ pub fn first_process(journal: &Path) -> Result<Option<u32>, Failed> {
                 .is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
         });
         if holds {
-            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-            return Ok(children.split_whitespace().next().and_then(|child| child.parse().ok()));
+            return watched_child(pid);
         }
     }
     Ok(None)
+}
+
+/// The child that a supervisor watches. It may have others, which the caller had
+/// started before it became jailrun, or which the jail has left; and it holds the
+/// jails whose namespaces its own has joined, which are no children of it.
+fn watched_child(supervisor: u32) -> Result<Option<u32>, Failed> {
+    let children =
+        std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children"))?;
+    let children: Vec<u32> =
+        children.split_whitespace().filter_map(|child| child.parse().ok()).collect();
+    let mut watched = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(format!("/proc/{supervisor}/fdinfo"))? {
+        // It may have been closed since.
+        let Ok(text) = std::fs::read_to_string(entry?.path()) else { continue };
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        watched.extend(pid.filter(|pid| children.contains(pid)));
+    }
+    match watched.len() {
+        // Passed on by the caller, as a descriptor of a child of its own.
+        2.. => Err(Failed::found("its first process cannot be told from another one")),
+        _ => Ok(watched.first().copied()),
+    }
 }
 
 /// Makes the state directory, or sees that it is the caller's own.

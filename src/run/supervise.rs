@@ -23,8 +23,18 @@ use crate::sys;
 struct Watch<'a> {
     plan: &'a Plan,
     supervision: Supervision,
+    /// The jail's first process.
+    first: Pid,
     pidfd: OwnedFd,
+    /// Its exit status, once it has been reaped.
+    ended: Option<i32>,
     has_pid_namespace: bool,
+    /// Children that this process had before the jail's first, and has still.
+    inherited: Vec<i32>,
+    /// Whether there were any.
+    has_inherited: bool,
+    /// What has not ended with the jail.
+    left: Option<Failed>,
     /// What failed in the jail is written here.
     status: Option<OwnedFd>,
     failure: Option<StepFailed>,
@@ -53,7 +63,12 @@ pub(super) fn watch(
     let mut watch = Watch {
         plan,
         supervision,
+        first: pid,
         pidfd,
+        ended: None,
+        has_inherited: !cx.inherited.is_empty(),
+        inherited: std::mem::take(&mut cx.inherited),
+        left: None,
         has_pid_namespace: plan.steps.iter().any(|planned| {
             matches!(&planned.step, Step::Enter { namespaces, .. } if namespaces.contains(&Namespace::Pid))
         }),
@@ -70,7 +85,7 @@ pub(super) fn watch(
         leave_at: Instant::now().checked_add(Duration::from_millis(super::SHORT_MS.into())),
         told_to_stop: None,
     };
-    let status = watch.run(pid).map_err(|failed| {
+    let status = watch.run().map_err(|failed| {
         // The jail must not outlive a supervisor that cannot watch it.
         for ended in [watch.kill(), watch.end_left()] {
             match ended {
@@ -87,11 +102,12 @@ pub(super) fn watch(
         Cause::Timeout(_) => 124,
         _ => status,
     };
-    Ok(Ended { status, cause: watch.cause, left: Vec::new() })
+    let left = watch.left.map(|failed| StepFailed { step: plan.enter(), failed });
+    Ok(Ended { status, cause: watch.cause, left: left.into_iter().collect() })
 }
 
 impl Watch<'_> {
-    fn run(&mut self, pid: Pid) -> Applied<i32> {
+    fn run(&mut self) -> Applied<i32> {
         let signals: SigSet = FORWARDED.into_iter().collect();
         let signals =
             SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
@@ -118,7 +134,7 @@ impl Watch<'_> {
             }
             self.check_time()?;
         }
-        let status = self.reap(pid)?;
+        self.reap()?;
         // A failure of a step ends the jail: it is read when that has happened,
         // so that a launch that works wakes this process only once.
         while self.status.is_some() {
@@ -132,7 +148,12 @@ impl Watch<'_> {
         }
         self.relay = None;
         self.end_left()?;
-        Ok(status)
+        self.ended.ok_or_else(|| {
+            Failed::found(format!(
+                "process {} has ended, and another one that traces it keeps its exit status",
+                self.first
+            ))
+        })
     }
 
     fn wait(&self, signals: &SignalFd) -> Applied<Ready> {
@@ -290,49 +311,129 @@ impl Watch<'_> {
         Ok(())
     }
 
-    fn reap(&self, pid: Pid) -> Applied<i32> {
+    /// Takes the exit status of the jail's first process, unless another process
+    /// traces it, whose turn is first.
+    fn reap(&mut self) -> Applied {
         let id = u32::try_from(self.pidfd.as_raw_fd()).map_err(|_| Errno::EBADF)?;
-        loop {
-            match sys::wait(libc::P_PIDFD, id, false) {
-                Ok(Some(exit)) => return Ok(exit.status),
-                Ok(None) | Err(Errno::EINTR) => {}
+        while self.ended.is_none() {
+            match sys::wait(libc::P_PIDFD, id, true) {
+                Ok(Some(exit)) => self.ended = Some(exit.status),
+                Ok(None) => break,
+                Err(Errno::EINTR) => {}
                 Err(errno) => {
-                    return Err(Failed::because(errno, format!("waiting for process {pid}")));
+                    let detail = format!("waiting for process {}", self.first);
+                    return Err(Failed::because(errno, detail));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what the command has left running: without a pid namespace, that
+    /// comes to this process when its parent ends. What has ended may be traced
+    /// by what has not: nobody is waited for before all are killed, nor for ever.
+    fn end_left(&mut self) -> Applied {
+        let deadline = Instant::now() + END_WITHIN;
+        let mut pause = Duration::from_micros(50);
+        let mut before = Vec::new();
+        loop {
+            let left = match self.has_pid_namespace {
+                true => Vec::new(),
+                false => self.reap_left().and_then(|is_left| match is_left {
+                    true => self.kill_left(),
+                    false => Ok(Vec::new()),
+                })?,
+            };
+            if self.ended.is_none() {
+                self.reap()?;
+            }
+            if left.is_empty() && self.ended.is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                if !left.is_empty() {
+                    let detail = format!("{} of its processes do not end", left.len());
+                    self.left = Some(Failed::found(detail));
+                }
+                return Ok(());
+            }
+            // What forks as fast as it is killed gets no pause.
+            if left == before {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(20));
+            }
+            before = left;
+        }
+    }
+
+    /// Reaps what has ended; whether there is any other child.
+    fn reap_left(&mut self) -> Applied<bool> {
+        loop {
+            match sys::wait(libc::P_ALL, 0, true) {
+                Err(Errno::ECHILD) => return Ok(false),
+                Ok(None) => return Ok(true),
+                Err(Errno::EINTR) => {}
+                Ok(Some(exit)) => {
+                    if exit.pid == self.first.as_raw() && self.ended.is_none() {
+                        self.ended = Some(exit.status);
+                    }
+                    // Its number is free for a process of the jail.
+                    self.inherited.retain(|pid| *pid != exit.pid);
+                }
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
 
-    /// Ends what the command has left running: without a pid namespace, that
-    /// comes to this process when its parent ends.
-    fn end_left(&self) -> Applied {
-        if self.has_pid_namespace {
-            return Ok(());
+    /// Kills what is left of the jail; returns what has not ended by then.
+    fn kill_left(&mut self) -> Applied<Vec<i32>> {
+        let ours = self.jails_children()?;
+        if ours.is_empty() {
+            return Ok(ours);
         }
-        let unlisted = |error: std::io::Error| {
-            let detail = "listing the processes that the command has left";
-            Failed::because(Failed::from(error).errno, detail)
-        };
-        loop {
-            match sys::wait(libc::P_ALL, 0, true) {
-                Err(Errno::ECHILD) => return Ok(()),
-                Ok(Some(_)) | Err(Errno::EINTR) => continue,
-                Ok(None) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-            let children =
-                std::fs::read_to_string("/proc/thread-self/children").map_err(unlisted)?;
-            for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-                match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
-                    Ok(()) | Err(Errno::ESRCH) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
-                match nix::sys::wait::waitpid(Pid::from_raw(pid), None) {
-                    Ok(_) | Err(Errno::ECHILD | Errno::EINTR) => {}
-                    Err(errno) => return Err(errno.into()),
-                }
+        for directory in self.groups() {
+            // What it does not do is done below, and told when it is removed.
+            match state::kill_cgroup(directory) {
+                Ok(()) | Err(_) => {}
             }
         }
+        for pid in ours {
+            // The number is this process's child's until it is reaped.
+            match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+        self.reap_left()?;
+        let listed = self.jails_children()?;
+        let mut left = listed.clone();
+        left.retain(|pid| !has_ended(*pid));
+        if left.is_empty() {
+            // What has ended since it was listed has left its own children.
+            left = self.jails_children()?;
+            left.retain(|pid| !listed.contains(pid));
+        }
+        Ok(left)
+    }
+
+    fn jails_children(&self) -> Applied<Vec<i32>> {
+        let mut children = children()?;
+        children.retain(|pid| self.is_ours(*pid));
+        Ok(children)
+    }
+
+    /// Whether a child of this process belongs to the jail, and not to what the
+    /// caller had started before it became this program, or to what that has left.
+    fn is_ours(&self, pid: i32) -> bool {
+        if !self.has_inherited {
+            return true;
+        }
+        let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt"));
+        // What cannot be looked into has ended, or has more privileges than a jail.
+        !self.inherited.contains(&pid)
+            && match (namespace("self"), namespace(&pid.to_string())) {
+                (Ok(ours), Ok(its)) => ours != its,
+                _ => false,
+            }
     }
 
     /// Looks whether the kernel has killed for memory.
@@ -364,6 +465,26 @@ impl Watch<'_> {
             }
         }
     }
+}
+
+/// How long what has been killed may take to end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// The children of this process, those that have ended and are not reaped too.
+pub(super) fn children() -> Applied<Vec<i32>> {
+    let children = std::fs::read_to_string("/proc/thread-self/children").map_err(|error| {
+        let detail = "listing the processes that the command has left";
+        Failed::because(Failed::from(error).errno, detail)
+    })?;
+    Ok(children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
+}
+
+/// Whether a process has ended, and waits for who traces it.
+fn has_ended(pid: i32) -> bool {
+    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
+    // The name before it may hold anything.
+    let behind = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    matches!(behind.get(1), Some(b'Z' | b'X') | None)
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,13 +1,13 @@
 //! `jail:NAME`: namespaces of another running jail.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use jailrun::host::{Host as _, Machine};
 use serde_json::Value;
 
-use crate::support::{Bench, Caller, command, eventually, finish, jailrun};
+use crate::support::{Bench, Caller, command, descendants, eventually, finish, jailrun};
 
 /// A jail that runs until it is dropped.
 struct Running {
@@ -136,4 +136,34 @@ fn an_ordinary_user_cannot_join() {
     let run = joining(&other, &["uts"]).probe(Caller::User, &["true"]);
     assert_eq!(run.status, 125, "{run:?}");
     assert!(run.stderr.contains("E0309"), "{run:?}");
+}
+
+/// The first child of its supervisor was joined, which the caller had started.
+#[test]
+fn what_the_caller_has_started_is_not_taken_for_the_jail() {
+    let bench = Bench::new("");
+    let (unit, probe) = (bench.unit.display(), bench.root.join("probe"));
+    let probe = probe.display();
+    let script = format!(
+        "{probe} sleep 50 >/dev/null 2>&1 & echo $!
+         exec \"$0\" up --quiet {unit} -- /probe sleep 50"
+    );
+    let words = ["-c", &script, jailrun().to_str().unwrap()];
+    let child = command(Caller::Root, Path::new("sh"), &words).spawn().unwrap();
+    let mut pid = None;
+    eventually("the jail runs", || {
+        pid = Machine::default().jail(&bench.name).unwrap();
+        pid.is_some_and(|pid| !descendants(pid).is_empty())
+    });
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/uts")).unwrap();
+    let (own, its) = (namespace(std::process::id()), namespace(pid.unwrap()));
+    let kill = |pid| {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::SIGTERM).unwrap();
+    };
+    kill(child.id());
+    let run = finish(child);
+    kill(run.stdout.trim().parse().unwrap());
+    assert_ne!(own, its);
+    bench.assert_nothing_left();
 }

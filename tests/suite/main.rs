@@ -20,6 +20,7 @@ mod images;
 mod jails;
 mod landlock;
 mod layers;
+mod lifecycle;
 mod manual;
 mod overlay_changes;
 mod privileges;

@@ -1,7 +1,7 @@
 //! Ways of running and ending that a launcher must cope with.
 
 use std::hint;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -144,6 +144,34 @@ pub fn ignore_term(arguments: Arguments) -> Outcome {
     say("ready")?;
     thread::sleep(duration);
     Ok(0)
+}
+
+/// To a parent, a process that is traced ends when its tracer has looked at it,
+/// which this one's does not.
+pub fn traced(arguments: Arguments) -> Outcome {
+    let status = arguments.only("N")?;
+    let this = i32::try_from(process::id()).map_err(io::Error::other)?;
+    let (mut reader, mut writer) = io::pipe()?;
+    sys::let_trace();
+    if sys::fork()?.is_none() {
+        let is_tracing = (|| {
+            let Some(child) = sys::fork()? else {
+                thread::sleep(Duration::MAX);
+                process::exit(0)
+            };
+            sys::trace(child)?;
+            sys::trace(this)
+        })();
+        writer.write_all(&[is_tracing.is_ok().into()])?;
+        thread::sleep(Duration::MAX);
+    }
+    drop(writer);
+    let mut is_traced = [0];
+    reader.read_exact(&mut is_traced)?;
+    match is_traced {
+        [0] => Err(io::Error::other("nobody may trace it").into()),
+        _ => Ok(status),
+    }
 }
 
 /// The signals are blocked and waited for: no handler is needed, none is lost,

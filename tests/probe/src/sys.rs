@@ -280,6 +280,20 @@ pub fn raise(signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets every process trace this one where a kernel asks for that.
+pub fn let_trace() {
+    // SAFETY: the request takes integers; a kernel without it refuses it.
+    unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::c_ulong::MAX, 0, 0, 0) };
+}
+
+/// Traces a process without stopping it.
+pub fn trace(pid: pid_t) -> io::Result<()> {
+    let nothing = ptr::null_mut::<c_void>();
+    // SAFETY: the request reads and writes no memory.
+    let result = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, nothing, nothing) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 pub fn ignore_signal(signal: c_int) -> io::Result<()> {
     // SAFETY: ignoring a signal installs no handler.
     if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
