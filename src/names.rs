@@ -36,20 +36,53 @@ pub const SIGNALS: &[(&str, i32)] = &[
     ("SIGSYS", 31),
 ];
 
-/// `SIGTERM` for 15, `signal 42` for those without a name.
+/// The first and the last real-time signal that programs use. The two before
+/// them are the C library's own.
+const REAL_TIME: [i32; 2] = [34, 64];
+
+/// `SIGTERM` for 15, `SIGRTMIN+3` for 37, `signal 32` for those without a name.
 pub fn signal(number: i32) -> String {
+    let [first, last] = REAL_TIME;
     match SIGNALS.iter().find(|(_, known)| *known == number) {
         Some((name, _)) => (*name).to_owned(),
+        None if number == first => "SIGRTMIN".to_owned(),
+        None if number == last => "SIGRTMAX".to_owned(),
+        // The nearer of the two, as kill(1) lists them.
+        None if number > first && number < 50 => format!("SIGRTMIN+{}", number - first),
+        None if number > first && number < last => format!("SIGRTMAX-{}", last - number),
         None => format!("signal {number}"),
     }
 }
 
-/// Number of a signal by its name, with or without `SIG`, or by its number.
-pub fn signal_number(text: &str) -> Option<i32> {
+/// Number of a signal by its name, with or without `SIG`, in either case.
+pub fn signal_named(text: &str) -> Option<i32> {
     let upper = text.to_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    let known = SIGNALS.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
-    known.or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number)))
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let known = SIGNALS.iter().find(|(known, _)| known.strip_prefix("SIG") == Some(name));
+    if let Some((_, number)) = known {
+        return Some(*number);
+    }
+    let [first, last] = REAL_TIME;
+    let (from, distance) = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(distance), _) => (first, distance),
+        (_, Some(distance)) => (last, distance),
+        _ => return None,
+    };
+    let (sign, digits) = match distance.split_at_checked(1) {
+        None => return Some(from),
+        Some(("+", digits)) if from == first => (1, digits),
+        Some(("-", digits)) if from == last => (-1, digits),
+        Some(_) => return None,
+    };
+    // The parser itself would take a sign.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = from + sign * digits.parse::<i32>().ok().filter(|n| is_number && *n < 64)?;
+    (first..=last).contains(&number).then_some(number)
+}
+
+/// Number of a signal by its name or its number.
+pub fn signal_number(text: &str) -> Option<i32> {
+    signal_named(text).or_else(|| text.parse().ok().filter(|number| (1..=64).contains(number)))
 }
 
 /// Capability names; the index is the number. See capabilities(7).
@@ -287,6 +320,22 @@ mod tests {
         assert_eq!(DEFAULT_CAPABILITIES.count_ones(), 14);
         let words: Vec<_> = capability_words(DEFAULT_CAPABILITIES).collect();
         assert!(words.contains(&"net_raw".to_owned()) && words.contains(&"setfcap".to_owned()));
+    }
+
+    #[test]
+    fn every_signal_has_one_name() {
+        for number in 1..=64 {
+            let name = signal(number);
+            let known = (number != 32 && number != 33).then_some(number);
+            assert_eq!(signal_named(&name), known, "{name}");
+        }
+        assert_eq!(signal_number("SIGRTMIN+3"), Some(37));
+        assert_eq!(signal_number("rtmax-14"), Some(50));
+        assert_eq!(signal_number("37"), Some(37));
+        for text in ["RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "RTMIN++1", "RTMIN+\u{b2}", "65"]
+        {
+            assert_eq!(signal_number(text), None, "{text}");
+        }
     }
 
     #[test]

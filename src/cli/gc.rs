@@ -21,14 +21,17 @@ impl Gc {
                     for name in &collected.reclaimed {
                         complain(&format!("{name}: taken back"));
                     }
-                    if collected.reclaimed.is_empty() {
+                    if collected.reclaimed.is_empty() && collected.failed.is_empty() {
                         complain(&format!(
                             "nothing to take back, {} running",
                             collected.running.len()
                         ));
                     }
                 }
-                0
+                for (path, failed) in &collected.failed {
+                    complain(&format!("gc: {}: {}", path.display(), failed.reason()));
+                }
+                i32::from(!collected.failed.is_empty())
             }
             Err(failed) => {
                 complain(&format!("gc: {}", failed.reason()));

@@ -261,10 +261,11 @@ impl Up {
                 complain(&format!("{}: killed after it had been told to stop", plan.name))
             }
             Cause::Stopped => {}
-            Cause::OutOfMemory { peak, limit } => {
+            Cause::OutOfMemory { whole, peak, limit } => {
                 let size = |bytes: &Option<u64>| bytes.map_or("unknown".to_owned(), human_size);
+                let who = if *whole { "" } else { "a process of it was " };
                 complain(&format!(
-                    "{}: killed by the kernel for memory: peak {}, limit {}",
+                    "{}: {who}killed by the kernel for memory: peak {}, limit {}",
                     plan.name,
                     size(peak),
                     size(limit)

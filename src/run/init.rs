@@ -3,12 +3,11 @@
 //! command could want: no descriptor but the pipe on which it tells the
 //! supervisor of a failure, no capability but to send signals.
 
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::mem::offset_of;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::context::Context;
@@ -40,7 +39,7 @@ pub(super) fn split(
 ) -> Applied {
     // Before the split: a command that ends at once must not end unnoticed. It
     // gets the caller's mask back just before its execve.
-    SigSet::all().thread_set_mask()?;
+    sys::block_signals()?;
     if may_trace {
         return split_in_order(cx, charge, command);
     }
@@ -88,8 +87,8 @@ fn split_in_order(
     }
 }
 
-fn become_init(cx: &Context, charge: Charge) -> Applied<SignalFd> {
-    let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
+fn become_init(cx: &Context, charge: Charge) -> Applied<OwnedFd> {
+    let signals = sys::every_signal()?;
     // Before anything is closed: a command that waits is told by the closing.
     sys::capset(charge.keep, charge.keep, 0)?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
@@ -97,7 +96,7 @@ fn become_init(cx: &Context, charge: Charge) -> Applied<SignalFd> {
         sys::load_filter(&compile(&Policy::init()))?;
     }
     let number = |fd: i32| u32::try_from(fd).map_err(|_| Errno::EBADF);
-    let mut kept = [number(signals.as_fd().as_raw_fd())?; 2];
+    let mut kept = [number(signals.as_raw_fd())?; 2];
     if let Some(status) = &cx.status {
         kept[1] = number(status.as_raw_fd())?;
     }
@@ -114,7 +113,7 @@ fn become_init(cx: &Context, charge: Charge) -> Applied<SignalFd> {
 }
 
 /// Reaps and forwards until the command ends; returns its exit status.
-fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> Applied<i32> {
+fn watch(cx: &Context, command: Pid, signals: &OwnedFd) -> Applied<i32> {
     let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::from(super::SHORT_MS)) {
         // A process that only waits does so on any CPU.
@@ -125,22 +124,27 @@ fn watch(cx: &Context, command: Pid, signals: &SignalFd) -> Applied<i32> {
         Err(errno) => return Err(Failed::because(errno, "waiting for the jail's signals")),
     }
     loop {
-        let info = match signals.read_signal() {
-            Ok(Some(info)) => info,
-            Ok(None) | Err(Errno::EINTR) => continue,
+        let mut record = [0_u8; size_of::<libc::signalfd_siginfo>()];
+        match nix::unistd::read(signals, &mut record) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => continue,
             Err(errno) => return Err(Failed::because(errno, "reading the jail's signals")),
+        }
+        let field = |offset: usize| {
+            let bytes = record[offset..].first_chunk().copied().unwrap_or_default();
+            i32::from_ne_bytes(bytes)
         };
-        if info.ssi_signo == Signal::SIGCHLD as u32 {
-            if let Some(status) = reap(command)? {
-                return Ok(status);
-            }
-        } else if info.ssi_pid == 0
-            && let Some(signal) =
-                i32::try_from(info.ssi_signo).ok().and_then(|n| Signal::try_from(n).ok())
+        let signal = field(offset_of!(libc::signalfd_siginfo, ssi_signo));
+        let sender = field(offset_of!(libc::signalfd_siginfo, ssi_pid));
+        if signal == libc::SIGCHLD
+            && let Some(status) = reap(command)?
         {
+            return Ok(status);
+        }
+        if sender == 0 {
             // Sent from outside the pid namespace: meant for the command. It
             // may have just ended, which the next SIGCHLD tells.
-            match nix::sys::signal::kill(command, signal) {
+            match sys::kill(command, signal) {
                 Ok(()) | Err(_) => {}
             }
         }

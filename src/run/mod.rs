@@ -75,6 +75,8 @@ pub enum Cause {
     Timeout(Duration),
     /// The kernel killed for memory; bytes.
     OutOfMemory {
+        /// Whether that ended the jail, and not only a process of it.
+        whole: bool,
         /// Most memory it had in use.
         peak: Option<u64>,
         /// Its limit.

@@ -23,6 +23,8 @@ use crate::plan::Plan;
 use crate::plan::step::{HostTree, Spot, Step, TreeSource, Undo};
 use crate::sys;
 
+const ELSE: &str = "something else is in its place";
+
 /// What a journal holds.
 #[derive(Debug, Serialize, Deserialize)]
 struct Journal {
@@ -95,9 +97,9 @@ pub fn stack_of(state: &Path, name: &str) -> Result<Option<Stack>, Failed> {
     if try_lock(&file)? {
         return Ok(None);
     }
-    let mut text = String::new();
-    file.read_to_string(&mut text)?;
-    Ok(serde_json::from_str::<Journal>(&text).ok().and_then(|journal| journal.root))
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(serde_json::from_slice::<Journal>(&text).ok().and_then(|journal| journal.root))
 }
 
 /// First process of the jail that a journal belongs to; `None` when it does
@@ -186,7 +188,7 @@ fn open_directory(path: &Path) -> Applied<OwnedFd> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let directory = match nix::fcntl::open(path, flags, Mode::empty()) {
         Err(Errno::ENOTDIR | Errno::ELOOP) => {
-            return Err(Failed::because(Errno::ENOTDIR, "something else is in its place"));
+            return Err(Failed::because(Errno::ENOTDIR, ELSE));
         }
         opened => opened?,
     };
@@ -224,8 +226,8 @@ pub(super) fn take_name(path: &Path, plan: &Plan) -> Applied<File> {
         }
     };
     if was_used {
-        let mut left = String::new();
-        if let Err(error) = file.read_to_string(&mut left) {
+        let mut left = Vec::new();
+        if let Err(error) = file.read_to_end(&mut left) {
             return give_up(&file, path, error.into());
         }
         reclaim(&left)?;
@@ -307,7 +309,13 @@ fn open_journal(path: &Path, create: bool) -> Applied<File> {
     let mut flags = OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     flags.set(OFlag::O_CREAT, create);
     let mode = Mode::from_bits_truncate(0o600);
-    Ok(File::from(nix::fcntl::openat(&directory, name, flags, mode)?))
+    match nix::fcntl::openat(&directory, name, flags, mode) {
+        // What is no file, a link or a socket of that name.
+        Err(errno @ (Errno::EISDIR | Errno::ELOOP | Errno::ENXIO)) => {
+            Err(Failed::because(errno, ELSE))
+        }
+        opened => Ok(File::from(opened?)),
+    }
 }
 
 /// Locks a directory that is kept for one jail.
@@ -340,6 +348,9 @@ fn try_lock(file: &File) -> Applied<bool> {
 /// with the lock held.
 fn still(file: &File, path: &Path) -> Applied<Option<u64>> {
     let ours = file.metadata()?;
+    if !ours.is_file() {
+        return Err(Failed::found(ELSE));
+    }
     match std::fs::symlink_metadata(path) {
         Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => Ok(Some(ours.len())),
         Ok(_) => Ok(None),
@@ -349,9 +360,9 @@ fn still(file: &File, path: &Path) -> Applied<Option<u64>> {
 }
 
 /// Takes back what a journal lists. One that is cut short was written before
-/// anything was made.
-fn reclaim(journal: &str) -> Applied {
-    let Ok(journal) = serde_json::from_str::<Journal>(journal) else { return Ok(()) };
+/// anything was made, and anything else was not written by jailrun.
+fn reclaim(journal: &[u8]) -> Applied {
+    let Ok(journal) = serde_json::from_slice::<Journal>(journal) else { return Ok(()) };
     for undo in journal.undo.iter().rev() {
         if let Undo::RemoveCgroup(directory) = undo {
             let name = directory.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -371,6 +382,8 @@ pub struct Collected {
     pub reclaimed: Vec<String>,
     /// Names that are running.
     pub running: Vec<String>,
+    /// Files whose remains could not be taken back, and why.
+    pub failed: Vec<(PathBuf, Failed)>,
 }
 
 /// Takes back what killed launches have left.
@@ -388,44 +401,67 @@ pub fn collect(directory: &Path) -> Result<Collected, Failed> {
     for path in journals {
         let name =
             path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        let mut file = match open_journal(&path, false) {
-            Err(Failed { errno: Errno::ENOENT, .. }) => continue,
-            opened => opened?,
-        };
-        if !try_lock(&file)? {
-            collected.running.push(name);
-            continue;
+        // One that is in the way is none to the others.
+        match collect_journal(&path) {
+            Ok(Found::Nothing) => {}
+            Ok(Found::Running) => collected.running.push(name),
+            Ok(Found::Remains) => collected.reclaimed.push(name),
+            Err(failed) => collected.failed.push((path, failed)),
         }
-        // Its jail may have ended meanwhile, and another have taken the name.
-        if still(&file, &path)?.is_none() {
-            continue;
-        }
-        let mut left = String::new();
-        file.read_to_string(&mut left)?;
-        reclaim(&left)?;
-        remove_journal(&path)?;
-        collected.reclaimed.push(name);
     }
-    release_claims(directory)?;
+    release_claims(directory, &mut collected)?;
     remove_state_directory(directory)?;
     Ok(collected)
 }
 
+/// What was behind a journal.
+enum Found {
+    Nothing,
+    Running,
+    Remains,
+}
+
+fn collect_journal(path: &Path) -> Applied<Found> {
+    let mut file = match open_journal(path, false) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => return Ok(Found::Nothing),
+        opened => opened?,
+    };
+    if !try_lock(&file)? {
+        return Ok(Found::Running);
+    }
+    // Its jail may have ended meanwhile, and another have taken the name.
+    if still(&file, path)?.is_none() {
+        return Ok(Found::Nothing);
+    }
+    let mut left = Vec::new();
+    file.read_to_end(&mut left)?;
+    reclaim(&left)?;
+    remove_journal(path)?;
+    Ok(Found::Remains)
+}
+
 /// Removes the claims of ranges that nobody holds.
-fn release_claims(directory: &Path) -> Applied {
+fn release_claims(directory: &Path, collected: &mut Collected) -> Applied {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !name.starts_with("ids-") {
             continue;
         }
-        let file = match open_journal(&path, false) {
-            Err(Failed { errno: Errno::ENOENT, .. }) => continue,
-            opened => opened?,
-        };
-        if try_lock(&file)? && still(&file, &path)?.is_some() {
-            remove_journal(&path)?;
+        if let Err(failed) = release_claim(&path) {
+            collected.failed.push((path, failed));
         }
+    }
+    Ok(())
+}
+
+fn release_claim(path: &Path) -> Applied {
+    let file = match open_journal(path, false) {
+        Err(Failed { errno: Errno::ENOENT, .. }) => return Ok(()),
+        opened => opened?,
+    };
+    if try_lock(&file)? && still(&file, path)?.is_some() {
+        remove_journal(path)?;
     }
     Ok(())
 }

@@ -224,11 +224,22 @@ impl Watch<'_> {
                 self.told_to_stop = Some(now);
                 if signal == Signal::SIGTERM {
                     self.kill_at = self.kill_at.or(now.checked_add(self.supervision.stop_grace));
+                    self.stop(number)?;
+                    continue;
                 }
             }
             self.send(number)?;
         }
         Ok(())
+    }
+
+    /// Tells the command to end, which it has to run for: it may be stopped.
+    fn stop(&self, signal: i32) -> Applied {
+        self.send(signal)?;
+        match signal {
+            libc::SIGKILL | libc::SIGCONT => Ok(()),
+            _ => self.send(libc::SIGCONT),
+        }
     }
 
     fn send(&self, signal: i32) -> Applied {
@@ -276,8 +287,10 @@ impl Watch<'_> {
         if self.timeout_at.is_some_and(|at| at <= now) {
             self.timeout_at = None;
             self.cause = Cause::Timeout(self.supervision.timeout.unwrap_or_default());
-            self.kill_at = now.checked_add(self.supervision.stop_grace);
-            return self.send(self.supervision.stop_signal);
+            // It may have been told to stop before, and has no more time for that.
+            let kill_at = now.checked_add(self.supervision.stop_grace);
+            self.kill_at = self.kill_at.into_iter().chain(kill_at).min();
+            return self.stop(self.supervision.stop_signal);
         }
         Ok(())
     }
@@ -293,7 +306,7 @@ impl Watch<'_> {
         if let Some(oom) = self.oom.take() {
             let mut counter = [0_u8; 8];
             nix::unistd::read(&oom, &mut counter)?;
-            self.cause = Cause::OutOfMemory { peak: None, limit: None };
+            self.cause = Cause::OutOfMemory { whole: true, peak: None, limit: None };
             self.kill()?;
         }
         Ok(())
@@ -439,10 +452,16 @@ impl Watch<'_> {
     /// Looks whether the kernel has killed for memory.
     fn cause_of(&mut self, status: i32) {
         let was_event = matches!(self.cause, Cause::OutOfMemory { .. });
-        if !was_event && (status == 0 || self.cause != Cause::Command) {
+        if !was_event && self.cause != Cause::Command {
             return;
         }
-        let groups: Vec<PathBuf> = self.groups().map(Path::to_owned).collect();
+        let groups: Vec<PathBuf> = self
+            .groups()
+            // A command that has done its work is asked after only where a
+            // limit may have cost it a process.
+            .filter(|group| was_event || status != 0 || self.limits_memory(group))
+            .map(Path::to_owned)
+            .collect();
         for group in groups {
             let number = |file: &str| {
                 std::fs::read_to_string(group.join(file))
@@ -459,11 +478,24 @@ impl Watch<'_> {
             let Some(killed) = killed else { continue };
             if killed > 0 || was_event {
                 self.cause = Cause::OutOfMemory {
+                    whole: status == 128 + libc::SIGKILL,
                     peak: number("memory.peak").or_else(|| number("memory.max_usage_in_bytes")),
                     limit: number("memory.max").or_else(|| number("memory.limit_in_bytes")),
                 };
             }
         }
+    }
+
+    fn limits_memory(&self, group: &Path) -> bool {
+        self.plan.steps.iter().any(|planned| match &planned.step {
+            Step::SetLimit { file, .. } => {
+                file.parent() == Some(group)
+                    && file.file_name().is_some_and(|name| {
+                        name.to_str().is_some_and(|name| name.starts_with("memory."))
+                    })
+            }
+            _ => false,
+        })
     }
 }
 

@@ -702,6 +702,44 @@ pub fn default_signals() {
     }
 }
 
+/// Every signal: the C library keeps some of its own out of the sets it makes.
+static EVERY_SIGNAL: u64 = !0;
+
+/// Blocks every signal, rt_sigprocmask(2).
+pub fn block_signals() -> Result<()> {
+    // SAFETY: the set has the kernel's layout and outlives the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const EVERY_SIGNAL,
+            std::ptr::null::<u64>(),
+            size_of::<u64>(),
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// signalfd(2) of every signal.
+pub fn every_signal() -> Result<OwnedFd> {
+    // SAFETY: the set has the kernel's layout and outlives the call.
+    owned(unsafe {
+        libc::syscall(
+            libc::SYS_signalfd4,
+            -1,
+            &raw const EVERY_SIGNAL,
+            size_of::<u64>(),
+            libc::SFD_CLOEXEC,
+        )
+    })
+}
+
+/// kill(2) with any signal: real-time signals too.
+pub fn kill(pid: nix::unistd::Pid, signal: i32) -> Result<()> {
+    // SAFETY: no pointer is passed.
+    Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
+}
+
 /// How a child has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {

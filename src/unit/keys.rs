@@ -924,7 +924,7 @@ pub const KEYS: &[Key] = &[
         "stop-signal",
         "signal name",
         "\"SIGTERM\"",
-        "What the command is sent when its time is up.",
+        "What the command is sent when its time is up, and SIGCONT behind it: one that is stopped could not end. Any but SIGCHLD, which tells of the end of a child.",
     ),
     key(
         "lifecycle",

@@ -648,21 +648,23 @@ impl FromNode for Who {
 
 impl FromNode for Signal {
     fn from_node(node: &Node, cx: Context<'_>) -> Option<Self> {
-        let text = match &node.value {
-            Value::String(text) => text,
-            Value::Integer(_) => {
-                return bounded(node, cx, 1, 64).and_then(|n| i32::try_from(n).ok()).map(Self);
-            }
+        let (text, number) = match &node.value {
+            Value::String(text) => (&**text, names::signal_named(text)),
+            Value::Integer(_) => ("", Some(i32::try_from(bounded(node, cx, 1, 64)?).ok()?)),
             _ => {
                 cx.wrong_type(node, "a signal name");
                 return None;
             }
         };
-        let upper = text.to_uppercase();
-        let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-        if let Some((_, number)) = names::SIGNALS.iter().find(|(known, _)| *known == name) {
-            return Some(Self(*number));
+        if number == Some(libc::SIGCHLD) {
+            let message = "SIGCHLD tells no command to end";
+            cx.findings.push(cx.invalid(node, message, "it tells of the end of a child"));
+            return None;
         }
+        if let Some(number) = number {
+            return Some(Self(number));
+        }
+        let name = text.to_uppercase();
         let diagnostic = cx.invalid(node, format!("`{text}` is not a signal"), "no such signal");
         // What all of them begin with says nothing of how near they are.
         let known = names::SIGNALS.iter().map(|(name, _)| name.trim_start_matches("SIG"));

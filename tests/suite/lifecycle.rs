@@ -1,10 +1,16 @@
 //! How a jail ends: by itself, when it is told to, when its time is over, and
 //! whatever else goes on around it.
 
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use crate::support::{Bench, CALLERS, Caller, Run, command, finish, jailrun};
+use nix::sys::signal::Signal;
+
+use crate::support::{Bench, CALLERS, Caller, Run, command, finish, jailrun, patience, signal};
 
 /// A jail among the host's processes.
 const HOST_PIDS: &str = "[namespaces]\npid = \"host\"\n";
@@ -58,5 +64,127 @@ fn what_the_caller_has_started_is_not_ended_with_the_jail() {
             assert_eq!(ended, Ok(()), "{caller:?}: it has been ended with the jail");
         }
     }
+    bench.assert_nothing_left();
+}
+
+/// Starts a probe in the jail, and waits for the line that it begins with.
+fn start(bench: &Bench, caller: Caller, arguments: &[&str]) -> Child {
+    let words = [&["up", "--quiet", bench.unit.to_str().unwrap()], arguments].concat();
+    let mut child = command(caller, jailrun(), &words).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+/// The grace is longer than a test may take.
+const LONG_GRACE: &str = "[lifecycle]\ntimeout = \"300ms\"\nstop-grace = \"10m\"\n";
+
+#[test]
+fn real_time_stop_signals_reach_the_command() {
+    let bench = Bench::new(LONG_GRACE);
+    for caller in CALLERS {
+        for signal in ["SIGRTMIN+3", "rtmax-1", "32", "33", "34", "64", "SIGUSR1"] {
+            let set = format!("lifecycle.stop-signal={signal}");
+            let run = bench.up(caller, &["--set", &set, "--", "/probe", "sleep", "60"]);
+            assert_eq!(run.status, 124, "{caller:?} {signal}: {run:?}");
+        }
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_stop_signal_that_ends_nothing_is_refused() {
+    let bench = Bench::new("");
+    for signal in ["CHLD", "17", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMIN++1", "65"] {
+        let set = format!("lifecycle.stop-signal={signal}");
+        let run = bench.up(Caller::Root, &["--set", &set, "--", "/probe", "true"]);
+        assert_eq!(run.status, 125, "{signal}: {run:?}");
+        assert!(run.stderr.contains("error[E0103]"), "{signal}: {run:?}");
+    }
+}
+
+#[test]
+fn a_stopped_command_ends_when_it_is_told_to() {
+    let bench = Bench::new(LONG_GRACE);
+    for caller in CALLERS {
+        let stop = libc::SIGSTOP.to_string();
+        let run = bench.probe(caller, &["signal", &stop]);
+        assert_eq!(run.status, 124, "{caller:?}: {run:?}");
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_timeout_gives_no_more_time_to_what_has_been_told_to_stop() {
+    let bench = Bench::new("[lifecycle]\ntimeout = \"2s\"\nstop-grace = \"3s\"\n");
+    let child = start(&bench, Caller::Root, &["--", "/probe", "ignore-term", "60"]);
+    let began = Instant::now();
+    signal(&child, Signal::SIGTERM);
+    let run = finish(child);
+    // Otherwise it would take five.
+    assert!(began.elapsed() < Duration::from_millis(4500) * patience(), "{:?}", began.elapsed());
+    assert_eq!(run.status, 124, "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_process_that_is_killed_for_memory_is_not_the_jail() {
+    let limits = "[limits]\nmemory = \"32M\"\nswap = \"0\"\n";
+    let bench = Bench::new(&format!("{limits}oom-group = false\n{}", with_shell()));
+    for status in [0, 3] {
+        let script = format!("/probe hog 200000000; exit {status}");
+        let run = bench.up(Caller::Root, &["--", "/bin/sh", "-c", &script]);
+        assert_eq!(run.status, status, "{run:?}");
+        let last = run.stderr.lines().last().unwrap_or_default();
+        let said = "a process of it was killed by the kernel for memory: peak 32M, limit 32M";
+        assert!(last.contains(said), "{run:?}");
+    }
+    let run = bench.probe(Caller::Root, &["hog", "200000000"]);
+    assert_eq!(run.status, 137, "{run:?}");
+    assert!(run.stderr.contains(": killed by the kernel for memory"), "{run:?}");
+    let run = bench.probe(Caller::Root, &["true"]);
+    assert_eq!((run.status, &*run.stderr), (0, ""), "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn what_is_no_journal_does_not_stop_the_collection_of_others() {
+    let bench = Bench::new("");
+    // A state directory with nobody else's journals.
+    let at = bench.directory.path().join("runtime");
+    let state = at.join("jailrun");
+    fs::create_dir_all(state.join("directory.json")).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::write(state.join("bytes.json"), [0xff, 0xfe]).unwrap();
+    fs::write(state.join(format!("{}.json", bench.name)), [0xff, 0xfe]).unwrap();
+    nix::unistd::mkfifo(&state.join("fifo.json"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::write(state.join("words.json"), "{}").unwrap();
+    let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(&at).status().unwrap();
+    assert!(owned.success());
+    let jailrun = |words: &[&str]| {
+        let mut command = command(Caller::User, jailrun(), words);
+        finish(command.env("XDG_RUNTIME_DIR", &at).spawn().unwrap())
+    };
+    let unit = bench.unit.to_str().unwrap();
+    let run = jailrun(&["up", "-q", unit, "--", "/probe", "exit", "6"]);
+    assert_eq!((run.status, &*run.stderr), (6, ""), "{run:?}");
+    let named = ["up", "-q", unit, "--set", "name=directory", "--", "/probe", "true"];
+    let run = jailrun(&named);
+    assert_eq!(run.status, 125, "{run:?}");
+    assert!(run.stderr.contains("directory.json"), "{run:?}");
+    let run = jailrun(&["gc"]);
+    assert_eq!(run.status, 1, "{run:?}");
+    for path in ["directory.json: ", "fifo.json: "] {
+        let is_named = |line: &str| line.contains(path) && line.contains("something else");
+        assert!(run.stderr.lines().any(is_named), "{path} {run:?}");
+    }
+    for path in ["bytes.json", "words.json"] {
+        assert!(!state.join(path).exists(), "{path} {run:?}");
+    }
+    fs::remove_dir(state.join("directory.json")).unwrap();
+    fs::remove_file(state.join("fifo.json")).unwrap();
+    assert_eq!(jailrun(&["gc"]).status, 0);
+    assert!(!state.exists());
     bench.assert_nothing_left();
 }
