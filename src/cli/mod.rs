@@ -10,6 +10,8 @@ mod seccomp;
 mod up;
 
 use std::io::Write as _;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand};
 
@@ -104,6 +106,36 @@ pub fn main() -> i32 {
 fn complain(message: &str) {
     // A closed standard error leaves only the exit status to speak.
     match writeln!(anstream::stderr(), "jailrun: {}", printable(message)) {
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// The same when a jail has ended: who does not read that must not keep the exit
+/// status from who waits for it.
+fn complain_at_end(message: &str) {
+    write_at_end(&format!("jailrun: {}\n", printable(message)));
+}
+
+/// [`report`], when a jail has ended.
+fn report_at_end(diagnostics: &[Diagnostic], sources: &Sources, name: &str) {
+    let text =
+        diagnostic::render(diagnostics, sources) + &diagnostic::summary(diagnostics, name) + "\n";
+    match anstream::AutoStream::choice(&std::io::stderr()) {
+        anstream::ColorChoice::Never => {
+            write_at_end(&anstream::adapter::strip_str(&text).to_string());
+        }
+        _ => write_at_end(&text),
+    }
+}
+
+fn write_at_end(text: &str) {
+    // All of them together.
+    static DEADLINE: OnceLock<Instant> = OnceLock::new();
+    let deadline = *DEADLINE.get_or_init(|| Instant::now() + Duration::from_secs(2));
+    let output = run::output::Output::new(2);
+    let written = run::output::Until { output, deadline }.write_all(text.as_bytes());
+    // As above, the exit status has to speak.
+    match written {
         Ok(()) | Err(_) => {}
     }
 }

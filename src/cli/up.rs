@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use nix::errno::Errno;
 
-use super::{FAILURE, complain, has_error, print, report};
+use super::{FAILURE, complain, complain_at_end, has_error, print, report, report_at_end};
 use crate::diagnostic::{self, Diagnostic};
 use crate::dry_run::DryRun;
 use crate::explain;
@@ -217,12 +217,12 @@ impl Up {
                 // What planning finds is why; what the error number could mean
                 // is a guess.
                 let found = findings(plan, &failure, loaded);
-                complain(&match found.is_empty() {
+                complain_at_end(&match found.is_empty() {
                     true => failure_text(plan, &failure, &loaded.sources),
                     false => what_failed(plan, &failure, &loaded.sources),
                 });
                 if !found.is_empty() {
-                    report(&found, &loaded.sources, &self.unit.display().to_string());
+                    report_at_end(&found, &loaded.sources, &self.unit.display().to_string());
                 }
                 if is_exec {
                     return if failure.failed.errno == Errno::ENOENT { 127 } else { 126 };
@@ -242,29 +242,32 @@ impl Up {
                 _ => 0,
             });
             let limits = count(|step| usize::from(matches!(step, Step::SetLimit { .. })));
-            complain(&format!(
+            complain_at_end(&format!(
                 "{}: verified: {mounts} of {mounts} mounts, {limits} of {limits} limits",
                 plan.name
             ));
         }
         for failure in &ended.left {
-            complain(&format!("could not be taken back: {}", failure_text(plan, failure, sources)));
+            complain_at_end(&format!(
+                "could not be taken back: {}",
+                failure_text(plan, failure, sources)
+            ));
         }
         match &ended.cause {
             Cause::Command => {}
-            Cause::Timeout(after) => complain(&format!(
+            Cause::Timeout(after) => complain_at_end(&format!(
                 "{}: ended after its timeout of {}",
                 plan.name,
                 humantime::format_duration(*after)
             )),
             Cause::Stopped if !self.quiet => {
-                complain(&format!("{}: killed after it had been told to stop", plan.name))
+                complain_at_end(&format!("{}: killed after it had been told to stop", plan.name))
             }
             Cause::Stopped => {}
             Cause::OutOfMemory { whole, peak, limit } => {
                 let size = |bytes: &Option<u64>| bytes.map_or("unknown".to_owned(), human_size);
                 let who = if *whole { "" } else { "a process of it was " };
-                complain(&format!(
+                complain_at_end(&format!(
                     "{}: {who}killed by the kernel for memory: peak {}, limit {}",
                     plan.name,
                     size(peak),

@@ -8,7 +8,7 @@
 //! - `paths`, `mounts` and `images` put up the jail's tree, and `verify`
 //!   compares it with the plan;
 //! - `init` is the jail's first process, `start` the one that becomes the
-//!   command, with `landlock` and the `terminal`;
+//!   command, with `landlock` and the `terminal`, whose `output` may find no reader;
 //! - `kernel_files` and `devices` are what is written for limits;
 //! - `supervise` watches, and `state` is the journal and the taking back.
 
@@ -23,6 +23,7 @@ mod init;
 mod kernel_files;
 mod landlock;
 mod mounts;
+pub mod output;
 mod paths;
 mod start;
 pub mod state;

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::context::Context;
 use super::error::{Applied, Failed, MAX_RECORD, StepFailed};
-use super::terminal::Relay;
+use super::terminal::{Relay, Side};
 use super::{Cause, Ended, FORWARDED, Supervision, state};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
@@ -164,15 +164,17 @@ impl Watch<'_> {
         let oom = add(&mut fds, self.oom.as_ref());
         let socket = add(&mut fds, self.socket.as_ref());
         let (mut input, mut output) = (None, None);
-        for (fd, flags) in self.relay.iter().flat_map(Relay::interests) {
-            match fd.as_raw_fd() {
-                0 => input = Some(fds.len()),
-                1 => output = Some(fds.len()),
-                _ => {}
+        for (side, fd, flags) in self.relay.iter().flat_map(Relay::interests) {
+            match side {
+                Side::Jail => {}
+                Side::Input => input = Some(fds.len()),
+                Side::Output => output = Some(fds.len()),
             }
             fds.push(PollFd::new(fd, flags));
         }
-        let deadline = [self.timeout_at, self.kill_at, self.leave_at].into_iter().flatten().min();
+        let looks_at = self.relay.as_ref().and_then(Relay::wakes_at);
+        let deadline = [self.timeout_at, self.kill_at, self.leave_at, looks_at];
+        let deadline = deadline.into_iter().flatten().min();
         let timeout = match deadline {
             None => PollTimeout::NONE,
             Some(at) => {
@@ -210,6 +212,14 @@ impl Watch<'_> {
             {
                 relay.resize();
                 continue;
+            }
+            if signal == Signal::SIGCONT
+                && let Some(relay) = &mut self.relay
+            {
+                // It may be gone, which is no reason to end the jail.
+                match relay.take_input() {
+                    Ok(()) | Err(_) => {}
+                }
             }
             if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
                 let now = Instant::now();

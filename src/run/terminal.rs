@@ -1,19 +1,30 @@
 //! The caller's end of the jail's terminal: raw mode, and bytes both ways.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::termios::{self, SetArg, Termios};
+use nix::unistd;
 
 use super::error::Applied;
+use super::output::{CHUNK, Output};
 use crate::sys;
 
 /// The jail's terminal, connected to the caller's.
 #[derive(Debug)]
 pub(super) struct Relay {
     master: OwnedFd,
+    /// The jail's end, while its command runs: that has it open or not, and may
+    /// open it again, but a terminal that nobody has open is hung up.
+    held: Option<OwnedFd>,
+    /// Standard output.
+    output: Output,
+    /// When to look again whether the caller's terminal is this process's to
+    /// read from: while it is in the background.
+    look_at: Option<Instant>,
     /// Settings of the caller's terminal, put back at the end.
     before: Option<Termios>,
     /// Typed, and not yet taken by the jail.
@@ -48,7 +59,10 @@ impl Relay {
         });
         let Some(master) = received.map(sys::own) else { return Ok(None) };
         let mut relay = Self {
+            held: Some(sys::open_terminal_peer(master.as_fd())?),
             master,
+            output: Output::new(1),
+            look_at: None,
             before: None,
             pending: Vec::new(),
             printed: Vec::new(),
@@ -63,18 +77,42 @@ impl Relay {
     fn start(&mut self) -> Applied {
         use nix::fcntl::{FcntlArg, OFlag, fcntl};
         fcntl(&self.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let Ok(input) = standard(0) else {
+        if standard(0).is_err() {
             self.input_open = false;
             return Ok(());
-        };
-        if let Ok(before) = termios::tcgetattr(input) {
+        }
+        // The kernel stops who reads the terminal or sets it up from the
+        // background: the jail would run on with nobody to watch it.
+        SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block()?;
+        self.take_input()?;
+        self.resize();
+        Ok(())
+    }
+
+    /// Sets the caller's terminal up for the jail, unless this process is in the
+    /// background: then that is others' until it is looked at again.
+    pub(super) fn take_input(&mut self) -> Applied {
+        let Ok(input) = standard(0) else { return Ok(()) };
+        if !is_foreground(input) {
+            self.look_at = Instant::now().checked_add(LOOK_EVERY);
+            return Ok(());
+        }
+        self.look_at = None;
+        if self.before.is_none() {
+            self.before = termios::tcgetattr(input).ok();
+        }
+        if let Some(before) = &self.before {
+            // Again after a stop, too: the shell has set it as it likes it.
             let mut raw = before.clone();
             termios::cfmakeraw(&mut raw);
             termios::tcsetattr(input, SetArg::TCSANOW, &raw)?;
-            self.before = Some(before);
         }
-        self.resize();
         Ok(())
+    }
+
+    /// When to go on without anything to wait for.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
+        self.look_at
     }
 
     /// Gives the jail's terminal the size of the caller's. One that has none
@@ -90,7 +128,7 @@ impl Relay {
     /// What to wait for: the jail's side while there is room for what it
     /// prints, the caller's input while there is room for what is typed, and
     /// the caller's output while something is to be written.
-    pub(super) fn interests(&self) -> Vec<(BorrowedFd<'_>, nix::poll::PollFlags)> {
+    pub(super) fn interests(&self) -> Vec<(Side, BorrowedFd<'_>, nix::poll::PollFlags)> {
         use nix::poll::PollFlags;
         let mut list = Vec::new();
         if self.open {
@@ -98,19 +136,20 @@ impl Relay {
             flags.set(PollFlags::POLLIN, self.printed.is_empty());
             flags.set(PollFlags::POLLOUT, !self.pending.is_empty());
             if !flags.is_empty() {
-                list.push((self.master.as_fd(), flags));
+                list.push((Side::Jail, self.master.as_fd(), flags));
             }
         }
         if self.input_open
+            && self.look_at.is_none()
             && self.pending.is_empty()
             && let Ok(input) = standard(0)
         {
-            list.push((input, PollFlags::POLLIN));
+            list.push((Side::Input, input, PollFlags::POLLIN));
         }
         if !self.printed.is_empty()
-            && let Ok(output) = standard(1)
+            && let Ok(output) = self.output.file()
         {
-            list.push((output, PollFlags::POLLOUT));
+            list.push((Side::Output, output, PollFlags::POLLOUT));
         }
         list
     }
@@ -119,6 +158,10 @@ impl Relay {
     /// write each way, so that signals and time are looked at in between.
     pub(super) fn pump(&mut self, input_ready: bool, output_ready: bool) {
         let mut buffer = [0_u8; CHUNK];
+        if self.look_at.is_some_and(|at| at <= Instant::now()) && self.take_input().is_err() {
+            self.input_open = false;
+            self.look_at = None;
+        }
         if input_ready && self.input_open && self.pending.is_empty() {
             let read = standard(0).map(|input| nix::unistd::read(input, &mut buffer));
             match read {
@@ -133,6 +176,10 @@ impl Relay {
                     self.at_line_start = matches!(buffer[length - 1], b'\n' | b'\r');
                 }
                 Ok(Err(Errno::EINTR | Errno::EAGAIN)) => {}
+                // Put into the background a moment ago.
+                Ok(Err(Errno::EIO)) if standard(0).is_ok_and(|input| !is_foreground(input)) => {
+                    self.look_at = Instant::now().checked_add(LOOK_EVERY);
+                }
                 Ok(Err(_)) | Err(_) => self.input_open = false,
             }
         }
@@ -151,20 +198,18 @@ impl Relay {
                 Err(_) => self.open = false,
             }
         }
-        if output_ready && !self.printed.is_empty() {
+        if !self.printed.is_empty() && (output_ready || self.output.file().is_err()) {
             self.write_printed();
         }
     }
 
-    /// Writes at most what a pipe takes at once when it is writable at all.
+    /// Writes at most what is taken at once by what is writable at all.
     fn write_printed(&mut self) {
-        let Ok(output) = standard(1) else {
-            self.printed.clear();
-            return;
-        };
-        match nix::unistd::write(output, &self.printed) {
+        match self.output.write(&self.printed) {
             Ok(length) => drop(self.printed.drain(..length)),
             Err(Errno::EINTR | Errno::EAGAIN) => {}
+            // It is closed: what is printed goes nowhere.
+            Err(Errno::EBADF) => self.printed.clear(),
             // Nobody reads any more: to the jail its terminal is gone.
             Err(_) => {
                 self.printed.clear();
@@ -181,9 +226,11 @@ impl Relay {
     /// Writes what the jail has printed before its end. A reader may take its
     /// time for that, until the jail's own is over or a signal ends it.
     pub(super) fn drain(&mut self, signals: &SignalFd, until: Option<Instant>) {
+        // The end of what is printed is where nobody has it open any more.
+        self.held = None;
         while !self.is_closed() {
             let has_printed = !self.printed.is_empty();
-            if has_printed && !is_taken(signals, until) {
+            if has_printed && !self.is_taken(signals, until) {
                 return;
             }
             // What is read now waits for its own turn.
@@ -199,50 +246,71 @@ impl Relay {
             }
         }
     }
-}
 
-/// Waits until standard output takes something; false when it will not.
-fn is_taken(signals: &SignalFd, until: Option<Instant>) -> bool {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use nix::sys::signal::Signal;
-    let Ok(output) = standard(1) else { return true };
-    loop {
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()).as_millis());
-        let timeout = left.map_or(PollTimeout::NONE, |left| {
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
-        let mut fds = [
-            PollFd::new(output, PollFlags::POLLOUT),
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-        ];
-        match poll(&mut fds, timeout) {
-            Ok(0) => return false,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return false,
-        }
-        if fds[0].revents().is_some_and(|events| !events.is_empty()) {
-            return true;
-        }
-        const ENDING: [Signal; 4] =
-            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
-        match signals.read_signal() {
-            Ok(Some(info)) if ENDING.iter().any(|signal| *signal as u32 == info.ssi_signo) => {
-                return false;
+    /// Waits until standard output takes something; false when it will not.
+    fn is_taken(&self, signals: &SignalFd, until: Option<Instant>) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let Ok(output) = self.output.file() else { return true };
+        loop {
+            let left =
+                until.map(|until| until.saturating_duration_since(Instant::now()).as_millis());
+            let timeout = left.map_or(PollTimeout::NONE, |left| {
+                PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+            });
+            let mut fds = [
+                PollFd::new(output, PollFlags::POLLOUT),
+                PollFd::new(signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, timeout) {
+                Ok(0) => return false,
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return false,
             }
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return false,
+            if fds[0].revents().is_some_and(|events| !events.is_empty()) {
+                return true;
+            }
+            const ENDING: [Signal; 4] =
+                [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
+            match signals.read_signal() {
+                Ok(Some(info)) if ENDING.iter().any(|signal| *signal as u32 == info.ssi_signo) => {
+                    return false;
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return false,
+            }
         }
     }
 }
 
-/// Bytes moved at a time: a pipe that is writable takes as many at once.
-const CHUNK: usize = 4096;
+/// How often a process in the background looks whether it still is: not every
+/// shell says so when it takes one to the foreground.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What the relay waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The jail's terminal.
+    Jail,
+    /// The caller's input.
+    Input,
+    /// The caller's output.
+    Output,
+}
+
+/// Whether this process may read from a terminal and set it up. What is no
+/// terminal, or not this session's, asks nobody.
+fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
+    unistd::tcgetpgrp(terminal).map_or(true, |group| group == unistd::getpgrp())
+}
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let (Some(before), Ok(input)) = (&self.before, standard(0)) {
-            // The terminal may be gone, and with it what would be restored.
-            match termios::tcsetattr(input, SetArg::TCSADRAIN, before) {
+        if let (Some(before), Ok(input)) = (&self.before, standard(0))
+            && is_foreground(input)
+        {
+            // The terminal may be gone, and with it what would be restored. What
+            // has been written to it and is not taken is not waited for.
+            match termios::tcsetattr(input, SetArg::TCSANOW, before) {
                 Ok(()) | Err(_) => {}
             }
         }

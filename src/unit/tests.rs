@@ -329,7 +329,7 @@ fn a_word_of_another_tool_is_taken_for_the_key_that_takes_the_same_values() {
 
 #[test]
 fn what_is_no_signal_is_not_taken_for_a_short_one() {
-    for text in ["", "0", "99", "X", "FOO", "NOPE", "RTMIN"] {
+    for text in ["", "0", "99", "X", "FOO", "NOPE", "RTMIN+31"] {
         assert_eq!(patch(&format!("[lifecycle]\nstop-signal = \"{text}\"")), None, "{text}");
     }
     let near = patch("[lifecycle]\nstop-signal = \"TREM\"");

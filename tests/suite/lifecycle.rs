@@ -2,15 +2,18 @@
 //! whatever else goes on around it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
-use crate::support::{Bench, CALLERS, Caller, Run, command, finish, jailrun, patience, signal};
+use crate::support::{
+    Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, patience, signal,
+};
 
 /// A jail among the host's processes.
 const HOST_PIDS: &str = "[namespaces]\npid = \"host\"\n";
@@ -186,5 +189,81 @@ fn what_is_no_journal_does_not_stop_the_collection_of_others() {
     fs::remove_file(state.join("fifo.json")).unwrap();
     assert_eq!(jailrun(&["gc"]).status, 0);
     assert!(!state.exists());
+    bench.assert_nothing_left();
+}
+
+/// A terminal, and a command that has its other end as standard streams.
+fn on_terminal(mut command: Command) -> (Child, fs::File) {
+    let pair = nix::pty::openpty(None, None).unwrap();
+    let end = || Stdio::from(pair.slave.try_clone().unwrap());
+    for fd in [&pair.master, &pair.slave] {
+        // It is no business of what other tests start.
+        fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+    }
+    let child = command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
+    fcntl(&pair.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    (child, fs::File::from(pair.master))
+}
+
+/// What has been written to a terminal and not been read.
+fn shown(mut terminal: &fs::File) -> String {
+    let mut all = Vec::new();
+    // Ends with an error: there is no more, or nobody has the other end.
+    terminal.read_to_end(&mut all).ok();
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[test]
+fn a_command_that_closes_its_terminal_is_not_hung_up() {
+    let bench = Bench::new("");
+    let unit = bench.unit.to_str().unwrap();
+    for caller in CALLERS {
+        for init in ["process.init=true", "process.init=false"] {
+            let words = ["up", "-q", unit, "--set", init, "--", "/probe", "leave-terminal", "4"];
+            let (child, terminal) = on_terminal(command(caller, jailrun(), &words));
+            let run = finish(child);
+            assert_eq!(run.status, 4, "{caller:?} {init}: {}", shown(&terminal));
+            assert_eq!(shown(&terminal), "back\r\n", "{caller:?} {init}");
+        }
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_does_not_hold_the_jail_up() {
+    // It takes something, and not as much as a write has.
+    let bench = Bench::new("[lifecycle]\ntimeout = \"500ms\"\nstop-grace = \"100ms\"\n");
+    let unit = bench.unit.to_str().unwrap();
+    for caller in CALLERS {
+        // Not quiet: the last word of jailrun itself is not read either. The
+        // user may not open the terminal, which is root's.
+        let words = ["up", unit, "--", "/probe", "flood", "10000000"];
+        let (mut child, terminal) = on_terminal(command(caller, jailrun(), &words));
+        eventually("it ends", || child.try_wait().unwrap().is_some());
+        assert_eq!(child.wait().unwrap().code(), Some(124), "{caller:?}");
+        assert!(shown(&terminal).len() > 1000, "{caller:?}: the control");
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn a_jail_in_the_background_of_a_shell_is_watched() {
+    let bench = Bench::new(LONG_GRACE);
+    let (unit, jailrun) = (bench.unit.display(), jailrun().display());
+    // Each job has a process group of its own, of which one has the terminal.
+    let script = format!(
+        "set -m; {jailrun} up -q {unit} -- /probe sleep 60 & wait $!; echo status $?; stty -a"
+    );
+    let words = ["-c", "sh", "-c", &script];
+    let (mut child, terminal) = on_terminal(command(Caller::Root, Path::new("setsid"), &words));
+    let mut text = String::new();
+    eventually("it ends", || {
+        text += &shown(&terminal);
+        child.try_wait().unwrap().is_some()
+    });
+    text += &shown(&terminal);
+    assert!(text.contains("status 124"), "{text}");
+    // The terminal was the shell's to set up.
+    assert!(text.contains(" icanon"), "{text}");
     bench.assert_nothing_left();
 }

@@ -110,7 +110,7 @@ of the jail's root, or a number.
 .TP
 Signals
 A name, with or without SIG, in either case, or a number from 1 to 64.
-Real-time signals are SIGRTMIN+3 or SIGRTMAX-4, where SIGRTMIN is 34.
+Real-time signals are SIGRTMIN+3 or SIGRTMAX\-4, where SIGRTMIN is 34.
 .TP
 Resource limits
 A number, a size, "infinity", or a table with both

@@ -1,5 +1,6 @@
 //! Ways of running and ending that a launcher must cope with.
 
+use std::fs::OpenOptions;
 use std::hint;
 use std::io::{self, Read, Write};
 use std::process;
@@ -23,6 +24,9 @@ const FORWARDED: [(c_int, &str); 8] = [
     (libc::SIGCONT, "CONT"),
     (libc::SIGWINCH, "WINCH"),
 ];
+
+/// How long nobody has the terminal open.
+const LEFT_TIME: Duration = Duration::from_millis(300);
 
 /// How long init is given to reap.
 const REAPING_TIME: Duration = Duration::from_millis(200);
@@ -172,6 +176,17 @@ pub fn traced(arguments: Arguments) -> Outcome {
         [0] => Err(io::Error::other("nobody may trace it").into()),
         _ => Ok(status),
     }
+}
+
+pub fn leave_terminal(arguments: Arguments) -> Outcome {
+    let status = arguments.only("N")?;
+    sys::close_streams()?;
+    thread::sleep(LEFT_TIME);
+    let mut terminal = OpenOptions::new().write(true).open("/dev/tty")?;
+    terminal.write_all(b"back\n")?;
+    drop(terminal);
+    thread::sleep(LEFT_TIME);
+    Ok(status)
 }
 
 /// The signals are blocked and waited for: no handler is needed, none is lost,

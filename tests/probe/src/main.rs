@@ -73,6 +73,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     subcommand("zombies", "N", "leave N dead orphans to init, count zombies 200 ms later", behaviour::zombies),
     subcommand("ignore-term", "SECONDS", "ignore TERM and INT, say `ready`, sleep", behaviour::ignore_term),
     subcommand("traced", "N", "be traced by a child that stays and traces another, exit with status N", behaviour::traced),
+    subcommand("leave-terminal", "N", "close every stream, later say `back` on the terminal, exit with status N", behaviour::leave_terminal),
     subcommand("trap", "", "say `ready`, then the name of every signal, until TERM", behaviour::trap),
 
     subcommand("write", "PATH TEXT", "write a file", attempts::write),

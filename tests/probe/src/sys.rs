@@ -258,6 +258,16 @@ pub fn call32(_: u32) -> io::Result<()> {
     Err(io::Error::from_raw_os_error(libc::ENOSYS))
 }
 
+/// Closes the standard streams.
+pub fn close_streams() -> io::Result<()> {
+    for descriptor in 0..3 {
+        // SAFETY: nothing else in this program owns them, and what is opened
+        // later may have their numbers.
+        check(unsafe { libc::close(descriptor) })?;
+    }
+    Ok(())
+}
+
 // Processes and signals
 
 /// The child's number in the parent, nothing in the child.
