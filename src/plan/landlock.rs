@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::step::{Landlock, Step};
 use super::view::Walk;
-use super::{Planner, origin};
+use super::{Planner, origin, view};
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
 use crate::names::{self, landlock};
@@ -137,7 +137,12 @@ impl<H: Host> Planner<'_, H> {
         let unit = self.unit;
         for paths in unit.security.landlock.paths.iter().flatten() {
             for path in &paths.value {
-                if !matches!(self.view.walk(self.host, &path.value.0), Ok(Walk::Found(..))) {
+                let is_there = match self.view.walk(self.host, &path.value.0) {
+                    Ok(walk) => matches!(walk, Walk::Found(..)),
+                    // Whoever looks has his own.
+                    Err(error) => view::is_of_process(&error),
+                };
+                if !is_there {
                     let name = path.value.0.display();
                     self.find(
                         Diagnostic::error("E0204", format!("`{name}` is not there to allow"))

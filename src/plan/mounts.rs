@@ -432,7 +432,7 @@ impl<H: Host> Planner<'_, H> {
         let name = path.display();
         match holder.place {
             Place::Host(_) if holder.is_root => self.make_on_host(path, kind, span, by),
-            Place::Kernel(_) => {
+            Place::Kernel(_) | Place::Bare(_) => {
                 self.find(
                     Diagnostic::error("E0204", format!("`{name}` cannot be created"))
                         .at_maybe(span, "it lies in a file system of the kernel"),
@@ -475,20 +475,23 @@ impl<H: Host> Planner<'_, H> {
             None => return,
         };
         let path = parent.join(name);
-        let existing = self.view.behind(self.host, &path).and_then(|behind| {
-            let kind = self.host.look(&behind).ok()?;
-            Some((kind, self.host.read_link(&behind).ok()))
-        });
-        match existing {
-            Some((Kind::Link, Some(there))) if there == Path::new(to) => return,
-            Some(_) => {
+        match self.view.look(self.host, &path) {
+            Ok(Kind::Link)
+                if self.view.read_link(self.host, &path).is_ok_and(|it| it == Path::new(to)) =>
+            {
+                return;
+            }
+            Ok(_) => {
+                let is_planned = self.view.is_planned(&path);
+                let whose = if is_planned { "jail already" } else { "root" };
+                let message = format!("`{}` exists in the {whose}", path.display());
                 self.find(
-                    Diagnostic::error("E0204", format!("`{}` exists in the root", path.display()))
+                    Diagnostic::error("E0204", message)
                         .at_maybe(span, "a link would have to replace it"),
                 );
                 return;
             }
-            None => {}
+            Err(_) => {}
         }
         let Some(holder) = self.view.holder(&path) else { return };
         let step = match holder.place {
@@ -504,7 +507,7 @@ impl<H: Host> Planner<'_, H> {
                 self.view.link(&path, to);
                 return;
             }
-            Place::Kernel(_) => None,
+            Place::Kernel(_) | Place::Bare(_) => None,
             _ if holder.read_only => None,
             _ => Some(Step::MakeLink { path: path.clone(), to: to.to_owned() }),
         };
@@ -603,6 +606,9 @@ impl<H: Host> Planner<'_, H> {
                 }
                 // A plain directory of the root where the kernel has a file.
                 Ok(Walk::Found(found, _)) if found.parent().is_some() => {}
+                Err(error) if view::is_of_process(&error) => {
+                    self.not_followed(&path, &error, security.masked_paths.span);
+                }
                 _ if added.contains(&path) => {
                     self.not_there(&path, security.masked_paths.span, "hide")
                 }
@@ -619,6 +625,9 @@ impl<H: Host> Planner<'_, H> {
                         continue;
                     }
                     self.protect(found, by);
+                }
+                Err(error) if view::is_of_process(&error) => {
+                    self.not_followed(&path, &error, security.read_only_paths.span);
                 }
                 _ if added.contains(&path) => {
                     self.not_there(&path, security.read_only_paths.span, "protect");

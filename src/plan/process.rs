@@ -700,6 +700,13 @@ impl<H: Host> Planner<'_, H> {
             "process.pass-fds",
         );
         let cwd = &self.unit.process.cwd;
+        if self.view.is_of_process(&cwd.value.0) {
+            let message = format!("`{}` is another for each process", cwd.value.0.display());
+            self.find(
+                Diagnostic::error("E0321", message)
+                    .at_maybe(cwd.span, "lies in what one process has in `/proc`"),
+            );
+        }
         self.setting(
             Step::ChangeDirectory { path: cwd.value.0.clone() },
             &unspan(cwd),
@@ -851,6 +858,7 @@ impl<H: Host> Planner<'_, H> {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 (format!("`{shown}` leads through a file"), "no such directory", None)
             }
+            // What leads to a process has been told of, or cannot be followed.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return,
             Ok(Walk::Missing(_)) | Err(_) => (
                 format!("`{shown}` does not exist in the jail"),

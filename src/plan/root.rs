@@ -6,7 +6,7 @@ use super::closure::Filling;
 use super::stack::{Stack, Upper, size_option};
 use super::step::{ExpectedMount, FsOption, MountFlags, NodeKind, Origin, Planned, Step};
 use super::view::{Place, Walk};
-use super::{Planner, origin, unspan};
+use super::{Planner, origin, unspan, view};
 use crate::closure::Entry;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
@@ -475,12 +475,18 @@ impl<H: Host> Planner<'_, H> {
         let place = match fstype {
             "proc" => Place::Kernel("/proc".into()),
             "sysfs" => Place::Kernel("/sys".into()),
-            "devpts" | "mqueue" | "cgroup" | "cgroup2" => {
+            "devpts" => Place::Bare(&[("ptmx", 5, 2)]),
+            "mqueue" if self.unit.namespaces.ipc.value == Mode::Host => {
+                Place::Kernel("/dev/mqueue".into())
+            }
+            "mqueue" => Place::Bare(&[]),
+            "cgroup" | "cgroup2" => {
                 // The host has it at the usual place.
-                if !["/dev", "/sys"].into_iter().any(|usual| target.starts_with(usual)) {
+                if !target.starts_with("/sys") {
                     self.unseen.push(target.to_owned());
                 }
-                Place::Kernel(target.to_owned())
+                let v2 = self.host.cgroups().v2.as_ref().filter(|_| fstype == "cgroup2");
+                Place::Kernel(v2.map_or(target, |v2| &v2.mount).to_owned())
             }
             _ => Place::Memory,
         };
@@ -616,13 +622,21 @@ impl<H: Host> Planner<'_, H> {
         match self.view.walk(self.host, path) {
             Ok(walk) => Some(walk),
             Err(error) => {
-                let message = format!("`{}` cannot be reached in the root", path.display());
-                self.find(
-                    Diagnostic::error("E0204", message)
-                        .at_maybe(at, crate::unit::io_reason(&error)),
-                );
+                self.not_followed(path, &error, at);
                 None
             }
         }
+    }
+
+    /// Tells why a path of the jail is not followed.
+    pub(super) fn not_followed(&mut self, path: &Path, error: &std::io::Error, at: Option<Span>) {
+        let name = path.display();
+        let reason = crate::unit::io_reason(error);
+        let diagnostic = match view::is_of_process(error) {
+            true => Diagnostic::error("E0204", format!("`{name}` is another for each process"))
+                .note("what is mounted on the one of a process is not on that of the command"),
+            false => Diagnostic::error("E0204", format!("`{name}` cannot be reached in the root")),
+        };
+        self.find(diagnostic.at_maybe(at, reason));
     }
 }

@@ -23,6 +23,37 @@ pub enum Place {
     Written,
     /// The kernel: looks like the host's path, and nothing can be made in it.
     Kernel(PathBuf),
+    /// The kernel: a directory of these devices, and nothing can be made in it.
+    Bare(&'static [(&'static str, u32, u32)]),
+}
+
+/// Why a path is not followed: what it leads to in procfs is of a process, and
+/// the planner's own, or the host's of that number, is not the jail's.
+#[derive(Debug)]
+struct OfProcess;
+
+impl std::fmt::Display for OfProcess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("leads to what one process has in `/proc`")
+    }
+}
+
+impl std::error::Error for OfProcess {}
+
+/// Whether a walk has ended at what procfs shows of one process.
+pub(super) fn is_of_process(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<OfProcess>())
+}
+
+/// Whether procfs has a process by that name: a number, or whoever asks.
+fn is_process(name: &[u8]) -> bool {
+    matches!(name, b"self" | b"thread-self")
+        || !name.is_empty() && name.iter().all(u8::is_ascii_digit)
+}
+
+/// The first part of a relative path.
+fn first(path: &[u8]) -> &[u8] {
+    path.split(|byte| *byte == b'/').next().unwrap_or_default()
 }
 
 #[derive(Clone, Debug)]
@@ -115,6 +146,11 @@ impl View {
         self.made.contains_key(path.as_os_str())
     }
 
+    /// Whether the plan makes it, or mounts something there.
+    pub(super) fn is_planned(&self, path: &Path) -> bool {
+        self.is_made(path) || self.layers.contains_key(path.as_os_str())
+    }
+
     /// Adds a symbolic link that the plan makes.
     pub fn link(&mut self, path: &Path, to: &str) {
         self.make_parents(path);
@@ -153,7 +189,29 @@ impl View {
             }
             Place::Host(base) | Place::Kernel(base) => Some((base.join(below), None)),
             Place::Layers(layers) => in_layers(host, layers, below, self.marks),
-            Place::Memory | Place::Written => None,
+            Place::Memory | Place::Written | Place::Bare(_) => None,
+        }
+    }
+
+    /// Whether a path that is without links so far is what procfs has of one
+    /// process.
+    pub(super) fn is_of_process(&self, path: &Path) -> bool {
+        use std::os::unix::ffi::OsStrExt as _;
+        // Few paths have such a name in them at all.
+        if !path.as_os_str().as_bytes().split(|byte| *byte == b'/').any(is_process) {
+            return false;
+        }
+        let Some((target, Layer { place: Place::Host(base) | Place::Kernel(base), .. })) =
+            self.layer(path)
+        else {
+            return false;
+        };
+        let Some(below) = rest_below(path, target) else { return false };
+        let below = below.as_bytes();
+        match base.as_os_str().as_bytes() {
+            b"/" => below.strip_prefix(b"proc/").is_some_and(|below| is_process(first(below))),
+            b"/proc" => is_process(first(below)),
+            _ => false,
         }
     }
 
@@ -163,7 +221,8 @@ impl View {
         self.find(host, path).map(|(behind, kind)| kind.map_or_else(|| host.look(&behind), Ok))
     }
 
-    fn look(&self, host: &impl Host, path: &Path) -> io::Result<Kind> {
+    /// What is at a path of the jail without links.
+    pub(super) fn look(&self, host: &impl Host, path: &Path) -> io::Result<Kind> {
         match self.made.get(path.as_os_str()) {
             Some(Made::Node(NodeKind::Directory)) => return Ok(Kind::Directory),
             Some(Made::Node(NodeKind::File)) => return Ok(Kind::File { executable: false }),
@@ -173,6 +232,13 @@ impl View {
         if let Some(found) = self.look_behind(host, path) {
             return found;
         }
+        if let Some((target, Layer { place: Place::Bare(devices), .. })) = self.layer(path)
+            && let Some(name) = rest_below(path, target)
+        {
+            let device = devices.iter().find(|(known, ..)| name == *known);
+            let (_, major, minor) = device.ok_or(io::ErrorKind::NotFound)?;
+            return Ok(Kind::Character(*major, *minor));
+        }
         match self.layers.get(path.as_os_str()).map(|layer| &layer.place) {
             Some(Place::Written) => Ok(Kind::File { executable: false }),
             Some(_) => Ok(Kind::Directory),
@@ -180,7 +246,8 @@ impl View {
         }
     }
 
-    fn read_link(&self, host: &impl Host, path: &Path) -> io::Result<PathBuf> {
+    /// Target of a link at a path of the jail.
+    pub(super) fn read_link(&self, host: &impl Host, path: &Path) -> io::Result<PathBuf> {
         if let Some(Made::Link(to)) = self.made.get(path.as_os_str()) {
             return Ok(to.into());
         }
@@ -193,6 +260,9 @@ impl View {
     /// Where a path leads that the plan does not make, when that can be told at
     /// once.
     fn walk_plain(&self, host: &impl Host, path: &Path) -> Option<Walk> {
+        if self.is_of_process(path) {
+            return None;
+        }
         if let Some(behind) = self.right_in_mount(path) {
             return match host.look(&behind) {
                 Ok(Kind::Link) => None,
@@ -218,7 +288,8 @@ impl View {
         is_one.then(|| base.join(name))
     }
 
-    /// Follows a path as a process of the jail would.
+    /// Follows a path as a process of the jail would, though to nothing that one
+    /// process has in procfs, see [`is_of_process`].
     pub fn walk(&self, host: &impl Host, path: &Path) -> io::Result<Walk> {
         // Most paths have no link on the way, which one call tells.
         if !self.made.contains_key(path.as_os_str())
@@ -244,6 +315,9 @@ impl View {
                 return Err(io::Error::from(io::ErrorKind::NotADirectory));
             }
             let next = current.join(&name);
+            if !self.is_made(&next) && self.is_of_process(&next) {
+                return Err(io::Error::other(OfProcess));
+            }
             match self.look(host, &next) {
                 Ok(Kind::Link) => {
                     links += 1;
