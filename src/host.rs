@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+
 use crate::block_image::{self, Filesystem, Image as BlockImage};
 use crate::changes::Marks;
 use crate::closure::{self, Closure, Problem, Request};
@@ -196,6 +198,8 @@ pub trait Host {
     fn has_own_rules(&self, path: &Path) -> bool;
     /// Whether nothing can be executed where the path is.
     fn is_noexec(&self, path: &Path) -> bool;
+    /// Whether nothing notes there when a file was read.
+    fn is_noatime(&self, path: &Path) -> bool;
     /// Which namespace a file stands for, by its flag of clone(2); nothing where
     /// it is no namespace.
     fn namespace(&self, path: &Path) -> io::Result<Option<i32>>;
@@ -233,6 +237,8 @@ pub trait Host {
     fn landlock(&self) -> u32;
     /// Hard resource limit by number.
     fn hard_limit(&self, resource: u32) -> u64;
+    /// The lowest nice value that the caller may have without a privilege.
+    fn lowest_nice(&self) -> i32;
     /// What the monotonic and the boot-time clock show.
     fn clocks(&self) -> [Duration; 2];
     /// Bytes of memory.
@@ -287,6 +293,12 @@ pub struct Machine {
 impl Machine {
     fn ask<T>(&self, what: &str, path: &Path, answer: io::Result<T>) -> io::Result<T> {
         self.questions.ask(|| format!("{what} `{}`", path.display()), answer)
+    }
+
+    fn is_mounted_with(&self, flag: FsFlags, path: &Path) -> bool {
+        let found = statvfs(path).map_err(io::Error::from);
+        let found = self.ask("how this is mounted:", path, found);
+        found.is_ok_and(|found| found.flags().contains(flag))
     }
 
     fn find_canonical(path: &Path) -> io::Result<(PathBuf, Kind)> {
@@ -435,9 +447,11 @@ impl Host for Machine {
     }
 
     fn is_noexec(&self, path: &Path) -> bool {
-        let found = nix::sys::statvfs::statvfs(path).map_err(io::Error::from);
-        let found = self.ask("how this is mounted:", path, found);
-        found.is_ok_and(|found| found.flags().contains(nix::sys::statvfs::FsFlags::ST_NOEXEC))
+        self.is_mounted_with(FsFlags::ST_NOEXEC, path)
+    }
+
+    fn is_noatime(&self, path: &Path) -> bool {
+        self.is_mounted_with(FsFlags::ST_NOATIME, path)
     }
 
     fn namespace(&self, path: &Path) -> io::Result<Option<i32>> {
@@ -604,6 +618,15 @@ impl Host for Machine {
         let asked = sys::getrlimit(resource).map_err(io::Error::from);
         let asked = self.questions.ask(|| "what the caller's own hard limit is".to_owned(), asked);
         asked.map_or(u64::MAX, |(_, hard)| hard)
+    }
+
+    fn lowest_nice(&self) -> i32 {
+        const RLIMIT_NICE: u32 = 13;
+        let own = sys::nice().map_err(io::Error::from);
+        let own = self.questions.ask(|| "what the caller's own nice value is".to_owned(), own);
+        // The limit is 20 minus the value.
+        let limit = sys::getrlimit(RLIMIT_NICE).map_or(0, |(soft, _)| soft.min(40) as i32);
+        own.unwrap_or(0).min(20 - limit)
     }
 
     fn clocks(&self) -> [Duration; 2] {

@@ -11,6 +11,7 @@ pub(crate) mod danger;
 pub mod describe;
 pub(crate) mod devices;
 mod files;
+mod format;
 pub(crate) mod ids;
 mod image;
 mod jails;

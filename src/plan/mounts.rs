@@ -16,7 +16,8 @@ use crate::source::Span;
 use crate::unit::decode::Setting;
 use crate::unit::decode::nearest;
 use crate::unit::mounts::{Create, Mount, MountKind, Tmpfs};
-use crate::unit::process::PathSet;
+use crate::unit::namespaces::Mode;
+use crate::unit::process::{Network, PathSet};
 use crate::unit::root::Propagation;
 use crate::unit::value::{HostPath, Who};
 
@@ -65,12 +66,16 @@ impl<H: Host> Planner<'_, H> {
                     }
                 }
                 MountKind::Proc => {
+                    let is_bound = unit.namespaces.pid.value == Mode::Host;
+                    self.check_atime(mount.flags, Path::new("/proc"), is_bound, mount.kind.span);
                     if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
                         self.proc(&target, flags(mount), by);
                         self.propagate(mount);
                     }
                 }
                 MountKind::Sysfs => {
+                    let is_bound = unit.network.value == Network::Host;
+                    self.check_atime(mount.flags, Path::new("/sys"), is_bound, mount.kind.span);
                     if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
                         let flags = MountFlags { read_only: true, ..flags(mount) };
                         self.sysfs(&target, flags, by);
@@ -84,6 +89,7 @@ impl<H: Host> Planner<'_, H> {
                     }
                 }
                 MountKind::Mqueue => {
+                    self.check_shared("mqueue", &unit.namespaces.ipc, by);
                     if let Some(target) = self.mount_point(mount, NodeKind::Directory, by) {
                         self.user_mount("mqueue", target, Vec::new(), mount, by);
                     }
@@ -290,6 +296,9 @@ impl<H: Host> Planner<'_, H> {
         }
         self.check_closed(&source, mount.idmap.value, span);
         let tree = self.host_tree(&source, mount.recursive, mount.idmap.value);
+        if tree.is_none() {
+            self.check_atime(mount.flags, &source, mount.recursive, span);
+        }
         if kind == Kind::Directory {
             self.check_later(mount, &source);
         }
@@ -558,6 +567,7 @@ impl<H: Host> Planner<'_, H> {
 
     /// The control groups, read-only: one hierarchy, or one for each of v1.
     fn cgroup_mount(&mut self, mount: &Mount, by: Origin) {
+        self.check_shared("cgroup", &self.unit.namespaces.cgroup, by);
         let Some(target) = self.mount_point(mount, NodeKind::Directory, by) else { return };
         let read_only = MountFlags { read_only: true, noexec: true, ..flags(mount) };
         let layout = self.host.cgroups().clone();

@@ -36,7 +36,7 @@ struct Process {
 /// What a plan says about who runs the command, and where.
 pub(super) struct Rules<'s> {
     process: Option<Process>,
-    steps: &'s [Planned],
+    pub(super) steps: &'s [Planned],
 }
 
 impl<H: Host> Planner<'_, H> {
@@ -71,31 +71,23 @@ impl<H: Host> Planner<'_, H> {
         Rules { process, steps }
     }
 
-    /// Refuses a program that the command's user cannot run where it is; true
-    /// when it has.
+    /// Why the command's user cannot run a program where it is.
     pub(super) fn not_to_be_run(
-        &mut self,
+        &self,
         rules: &Rules<'_>,
         found: &Path,
         (span, what): (Option<Span>, &str),
-    ) -> bool {
-        let shown = found.display();
+    ) -> Option<Diagnostic> {
+        let refused = Diagnostic::error("E0305", format!("`{}` cannot be run", found.display()));
         if self.is_noexec(rules, found) {
-            self.find(
-                Diagnostic::error("E0305", format!("`{shown}` cannot be run"))
+            return Some(
+                refused
                     .at_maybe(span, format!("{what} lies on a mount with `noexec`"))
                     .note("the kernel reports this as \"permission denied\""),
             );
-            return true;
         }
         let closed = self.closed_to(rules, found).or_else(|| self.denied(rules, found, RUN));
-        let Some(reason) = closed else { return false };
-        self.find(
-            Diagnostic::error("E0305", format!("`{shown}` cannot be run"))
-                .at_maybe(span, format!("{what}: permission denied"))
-                .note(reason),
-        );
-        true
+        Some(refused.at_maybe(span, format!("{what}: permission denied")).note(closed?))
     }
 
     /// Why the command's user cannot get as far as a path of the jail.

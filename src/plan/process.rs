@@ -4,13 +4,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::format::{self, Format, SCRIPTS};
 use super::jails::jail_of;
 use super::permission::Rules;
 use super::root::Tree;
 use super::seccomp::Moment;
 use super::step::{IdMaps, MapWriter, Namespace, OpenMode, Origin, Planned, Step};
 use super::view::Walk;
-use super::{Planner, origin, unspan};
+use super::{Planner, origin, unspan, view};
 use crate::closure::PATH;
 use crate::diagnostic::Diagnostic;
 use crate::host::{Host, Kind};
@@ -54,6 +55,7 @@ impl<H: Host> Planner<'_, H> {
                     .help("leave `user` out, or run as root"),
             );
         }
+        self.check_joins();
         if namespaces.uts.value == Mode::Host {
             return;
         }
@@ -66,6 +68,36 @@ impl<H: Host> Planner<'_, H> {
                     .context(namespaces.uts.span, "joined here"),
             );
         }
+    }
+
+    /// Refuses to join by their files what a user namespace of the jail's own
+    /// has no rights in, setns(2). That of processes is joined before, from
+    /// outside.
+    fn check_joins(&mut self) {
+        if !self.private_user {
+            return;
+        }
+        let namespaces = &self.unit.namespaces;
+        for (mode, is_before) in [
+            (&namespaces.pid, self.may_join_processes()),
+            (&namespaces.ipc, false),
+            (&namespaces.uts, false),
+            (&namespaces.cgroup, false),
+        ] {
+            let Mode::Join(path) = &mode.value else { continue };
+            if !is_before {
+                let message = format!("to join `{}` needs real root", path.display());
+                self.find(
+                    Diagnostic::error("E0309", message)
+                        .at_maybe(mode.span, "it belongs to another user namespace"),
+                );
+            }
+        }
+    }
+
+    /// Whether the caller may join a namespace of processes.
+    pub(super) fn may_join_processes(&self) -> bool {
+        self.host.capabilities() & names::CAP_SYS_ADMIN != 0
     }
 
     /// The step that enters the namespaces, with a join of a pid namespace
@@ -439,11 +471,16 @@ impl<H: Host> Planner<'_, H> {
             !planner.private_user && planner.host.capabilities() & (1 << capability) != 0
         };
         if let Some(nice) = &process.nice {
-            if nice.value < 0 && !privileged(self, 23) {
-                self.find(
-                    Diagnostic::error("E0309", "a negative `nice` needs CAP_SYS_NICE")
-                        .at_maybe(nice.span, "the caller does not have it"),
-                );
+            let lowest = self.host.lowest_nice();
+            if nice.value < lowest && !privileged(self, 23) {
+                let (message, label) = match nice.value < 0 {
+                    true => ("a negative `nice` needs CAP_SYS_NICE", "the caller does not have it"),
+                    false => (
+                        "a `nice` below the caller's own needs CAP_SYS_NICE",
+                        &*format!("the caller's is {lowest}"),
+                    ),
+                };
+                self.find(Diagnostic::error("E0309", message).at_maybe(nice.span, label));
             }
             self.setting(Step::SetNice { nice: nice.value }, &unspan(nice), "process.nice");
         }
@@ -877,7 +914,8 @@ impl<H: Host> Planner<'_, H> {
         });
     }
 
-    /// Looks for the command in the jail's tree, without running anything.
+    /// Looks for the command in the jail's tree, without running anything, where
+    /// execve will.
     pub(super) fn check_command(&mut self, rules: &Rules<'_>) {
         let Some(command) = self.unit.process.command.clone() else { return };
         let Some(program) = command.value.first().cloned() else { return };
@@ -885,64 +923,76 @@ impl<H: Host> Planner<'_, H> {
         if self.unit.root.kind.is_none() || program.is_empty() || program.starts_with("/proc/") {
             return;
         }
-        let path = self
-            .unit
-            .process
-            .env
-            .iter()
-            .find(|(name, _)| name == "PATH")
-            .map_or(PATH.to_owned(), |(_, value)| value.value.clone());
-        let candidates: Vec<PathBuf> = if program.contains('/') {
-            vec![self.unit.process.cwd.value.0.join(&program)]
+        let environment = rules.steps.iter().find_map(|planned| match &planned.step {
+            Step::Exec { environment, .. } => Some(environment),
+            _ => None,
+        });
+        let path = environment.into_iter().flatten().find(|(name, _)| name == "PATH");
+        let path = path.map_or("", |(_, value)| value);
+        let cwd = &self.unit.process.cwd.value.0;
+        let is_search = !program.contains('/');
+        let candidates: Vec<PathBuf> = if is_search {
+            // An empty part of it is the directory that the command starts in.
+            path.split(':').map(|directory| cwd.join(directory).join(&program)).collect()
         } else {
-            path.split(':').map(|directory| Path::new(directory).join(&program)).collect()
+            vec![cwd.join(&program)]
         };
         let mut refused = None;
         let mut closed = None;
         for candidate in &candidates {
             match self.view.walk(self.host, candidate) {
                 Ok(Walk::Found(found, Kind::File { executable: true })) => {
-                    if self.out_of_reach(&found, "the program", command.span) {
-                        return;
+                    let what = (command.span, "the program");
+                    match self.not_to_be_run(rules, &found, what) {
+                        // The next in PATH may be another.
+                        Some(diagnostic) if is_search => {
+                            refused = Some(diagnostic);
+                            continue;
+                        }
+                        Some(diagnostic) => self.find(diagnostic),
+                        None if self.out_of_reach(&found, "the program", command.span) => {}
+                        None => self.check_program(rules, &command, &found, 0),
                     }
-                    self.check_interpreter(rules, &command, &found, 0);
                     return;
                 }
                 _ if self.is_hidden(candidate) => return,
-                Ok(Walk::Found(_, kind)) => refused = Some((candidate.clone(), kind)),
+                Ok(Walk::Found(_, kind)) => {
+                    let message = format!("`{}` cannot be run", candidate.display());
+                    let label = format!("it is {}", not_a_program(kind));
+                    refused =
+                        Some(Diagnostic::error("E0305", message).at_maybe(command.span, label));
+                }
+                Err(error) if view::is_of_process(&error) => {
+                    let message = format!("`{}` cannot be run", candidate.display());
+                    self.find(
+                        Diagnostic::error("E0305", message)
+                            .at_maybe(command.span, "leads to `/proc`")
+                            .note("what a process has there leads out of the jail"),
+                    );
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     closed = Some(candidate);
                 }
                 _ => {}
             }
         }
-        if refused.is_none()
-            && let Some(closed) = closed
-        {
-            self.not_to_be_seen(closed, command.span);
-            return;
-        }
-        let diagnostic = match refused {
-            Some((path, kind)) => {
-                let what = match kind {
-                    Kind::Directory => "a directory",
-                    Kind::File { .. } => "not executable",
-                    _ => "not a regular file",
-                };
-                Diagnostic::error("E0305", format!("`{}` cannot be run", path.display()))
-                    .at_maybe(command.span, format!("it is {what}"))
-            }
-            None if program.contains('/') => {
-                let diagnostic =
-                    Diagnostic::error("E0304", format!("`{program}` does not exist in the jail"))
-                        .at_maybe(command.span, "no such file");
-                match self.similar(&candidates[0]) {
-                    Some(near) => diagnostic.help(format!("the jail has `{near}`")),
-                    None => diagnostic,
+        let diagnostic = match (refused, closed) {
+            (Some(diagnostic), _) => diagnostic,
+            (None, Some(closed)) => return self.not_to_be_seen(closed, command.span),
+            (None, None) => {
+                let message = format!("`{program}` does not exist in the jail");
+                let diagnostic = Diagnostic::error("E0304", message);
+                match (is_search, self.similar(&candidates[0])) {
+                    (true, _) if path.is_empty() => diagnostic
+                        .at_maybe(command.span, format!("not found in `{}`", cwd.display()))
+                        .note("`PATH` is empty"),
+                    (true, _) => diagnostic.at_maybe(command.span, format!("not found in {path}")),
+                    (false, near) => diagnostic
+                        .at_maybe(command.span, "no such file")
+                        .help_maybe(near.map(|near| format!("the jail has `{near}`"))),
                 }
             }
-            None => Diagnostic::error("E0304", format!("`{program}` does not exist in the jail"))
-                .at_maybe(command.span, format!("not found in {path}")),
         };
         self.find(diagnostic);
     }
@@ -971,8 +1021,9 @@ impl<H: Host> Planner<'_, H> {
         Some(parent.join(near).display().to_string())
     }
 
-    /// A script or program is as good as the interpreter or loader it names.
-    fn check_interpreter(
+    /// A script or program is as good as the interpreter or loader it names, and
+    /// no better than its format.
+    fn check_program(
         &mut self,
         rules: &Rules<'_>,
         command: &Setting<Vec<String>>,
@@ -980,72 +1031,101 @@ impl<H: Host> Planner<'_, H> {
         depth: u32,
     ) {
         let Some(behind) = self.view.behind(self.host, found) else { return };
-        let head = self.host.read(&behind, 4096).unwrap_or_default();
-        let what = if depth == 0 { "the program" } else { "its interpreter" };
-        if self.not_to_be_run(rules, found, (command.span, what)) {
+        // Who may run a file need not be able to read it.
+        let Ok(head) = self.host.read(&behind, 4096) else { return };
+        let interpreter = match format::of(&head) {
+            Format::Script(_) if depth == SCRIPTS => {
+                return self.no_program(command, found, "too many interpreters in a row");
+            }
+            Format::Script(name) | Format::Elf(Some(name)) => name,
+            Format::Elf(None) => return,
+            Format::Foreign if self.other_formats() != Some(false) => return,
+            Format::Foreign => {
+                return self.no_program(command, found, "of another architecture, or damaged");
+            }
+            Format::Nothing(_) if self.other_formats() == Some(true) => return,
+            Format::Nothing(reason) => return self.no_program(command, found, reason),
+        };
+        let path = self.unit.process.cwd.value.0.join(&interpreter);
+        let kind = match self.view.walk(self.host, &path) {
+            Ok(Walk::Found(next, Kind::File { executable: true })) => {
+                self.check_interpreter(rules, command, &next, (&head, &path, depth));
+                return;
+            }
+            _ if self.is_hidden(&path) => return,
+            Ok(Walk::Found(_, kind)) => Some(not_a_program(kind)),
+            Err(error) if view::is_of_process(&error) => Some("in `/proc`"),
+            _ => None,
+        };
+        let found = found.display();
+        let diagnostic = match kind {
+            Some(what) => {
+                let message = format!("`{found}` needs `{interpreter}`, which is {what}");
+                Diagnostic::error("E0305", message)
+                    .at_maybe(command.span, "its interpreter cannot be run")
+            }
+            None => {
+                let message =
+                    format!("`{found}` needs `{interpreter}`, which the jail does not have");
+                Diagnostic::error("E0306", message)
+                    .at_maybe(command.span, "its interpreter is missing")
+                    .note("the kernel reports this as \"no such file\", naming the program")
+            }
+        };
+        self.find(diagnostic);
+    }
+
+    fn check_interpreter(
+        &mut self,
+        rules: &Rules<'_>,
+        command: &Setting<Vec<String>>,
+        found: &Path,
+        (by, path, depth): (&[u8], &Path, u32),
+    ) {
+        if self.out_of_reach(found, "its interpreter", command.span) {
             return;
         }
-        let interpreter = match &head[..] {
-            [b'#', b'!', rest @ ..] => {
-                let line = rest.split(|byte| *byte == b'\n').next().unwrap_or(&[]);
-                String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned)
-            }
-            [0x7f, b'E', b'L', b'F', ..] => elf_interpreter(&head),
-            _ => return,
-        };
-        let Some(interpreter) = interpreter else { return };
-        match self.view.walk(self.host, Path::new(&interpreter)) {
-            Ok(Walk::Found(next, Kind::File { executable: true })) if depth < 4 => {
-                if self.out_of_reach(&next, "its interpreter", command.span) {
-                    return;
-                }
-                if head[0] == 0x7f {
-                    self.libraries_out_of_reach(Path::new(&interpreter), command.span);
-                }
-                self.check_interpreter(rules, command, &next, depth + 1);
-            }
-            Ok(Walk::Found(..)) => {}
-            _ => self.find(
-                Diagnostic::error(
-                    "E0306",
-                    format!(
-                        "`{}` needs `{interpreter}`, which the jail does not have",
-                        found.display()
-                    ),
-                )
-                .at_maybe(command.span, "its interpreter is missing")
-                .note("the kernel reports this as \"no such file\", naming the program"),
-            ),
+        let is_loader = by.starts_with(format::ELF);
+        if is_loader {
+            self.libraries_out_of_reach(path, command.span);
         }
+        if let Some(diagnostic) =
+            self.not_to_be_run(rules, found, (command.span, "its interpreter"))
+        {
+            self.find(diagnostic);
+        } else if !is_loader {
+            self.check_program(rules, command, found, depth + 1);
+        }
+    }
+
+    fn no_program(&mut self, command: &Setting<Vec<String>>, found: &Path, reason: &str) {
+        let message = format!("`{}` cannot be run", found.display());
+        self.find(
+            Diagnostic::error("E0305", message).at_maybe(command.span, format!("it is {reason}")),
+        );
+    }
+
+    /// Whether this kernel has been told of further formats of programs, which
+    /// cannot be known where their file system is not mounted.
+    fn other_formats(&self) -> Option<bool> {
+        match self.host.list(Path::new("/proc/sys/fs/binfmt_misc")) {
+            Ok(names) if names.is_empty() => None,
+            Ok(names) => Some(names.iter().any(|name| name != "register" && name != "status")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(false),
+            Err(_) => Some(true),
+        }
+    }
+}
+
+/// What a file is that cannot be executed.
+fn not_a_program(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Directory => "a directory",
+        Kind::File { .. } => "not executable",
+        _ => "not a regular file",
     }
 }
 
 fn from_passwd(line: PasswdLine) -> User {
     User { uid: line.uid, gid: line.gid, groups: Vec::new(), name: line.name, home: line.home }
-}
-
-/// `PT_INTERP` of a 64-bit little-endian ELF file whose head is given.
-fn elf_interpreter(head: &[u8]) -> Option<String> {
-    let word = |offset: usize, length: usize| -> Option<u64> {
-        let bytes = head.get(offset..offset.checked_add(length)?)?;
-        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
-    };
-    if head.get(4..6)? != [2, 1] {
-        return None;
-    }
-    let table = usize::try_from(word(32, 8)?).ok()?;
-    let size = usize::try_from(word(54, 2)?).ok()?;
-    let count = usize::try_from(word(56, 2)?).ok()?;
-    const PT_INTERP: u64 = 3;
-    (0..count.min(64)).find_map(|index| {
-        let header = table.checked_add(index.checked_mul(size)?)?;
-        if word(header, 4)? != PT_INTERP {
-            return None;
-        }
-        let start = usize::try_from(word(header + 8, 8)?).ok()?;
-        let length = usize::try_from(word(header + 32, 8)?).ok()?;
-        let text = head.get(start..start.checked_add(length)?)?;
-        let text = text.strip_suffix(&[0]).unwrap_or(text);
-        Some(String::from_utf8_lossy(text).into_owned())
-    })
 }

@@ -13,6 +13,7 @@ use crate::host::{Host, Kind};
 use crate::names;
 use crate::source::Span;
 use crate::tree::Owners;
+use crate::unit::decode::Setting;
 use crate::unit::namespaces::Mode;
 use crate::unit::process::Network;
 use crate::unit::root::{ApiFilesystem, Propagation, RootKind, Switch};
@@ -512,6 +513,7 @@ impl<H: Host> Planner<'_, H> {
         match self.unit.namespaces.pid.value {
             Mode::Host => self.bind_kernel("/proc", target, flags, by),
             Mode::Private | Mode::Join(_) | Mode::Jail(_) => {
+                self.check_shared("proc", &self.unit.namespaces.pid, by);
                 self.new_mount("proc", target, Vec::new(), flags, by)
             }
         }
@@ -528,6 +530,54 @@ impl<H: Host> Planner<'_, H> {
                 self.new_mount("sysfs", target, Vec::new(), flags, by)
             }
         }
+    }
+
+    /// Refuses a file system that shows a namespace which is not the jail's own:
+    /// in a user namespace the kernel does not mount it. What may not be joined
+    /// at all has been told of.
+    pub(super) fn check_shared(&mut self, fstype: &str, mode: &Setting<Mode>, by: Origin) {
+        let is_told = match mode.value {
+            Mode::Private | Mode::Jail(_) => true,
+            Mode::Host => false,
+            Mode::Join(_) => fstype != "proc" || !self.may_join_processes(),
+        };
+        if self.private_user && !is_told {
+            let message = format!("a new {fstype} of a shared namespace needs real root");
+            self.find(
+                Diagnostic::error("E0309", message)
+                    .at_maybe(by.span().or(mode.span), "mounted here")
+                    .context(mode.span, "shared here"),
+            );
+        }
+    }
+
+    /// Refuses a mount whose `noatime` the kernel does not let a user namespace
+    /// set: it keeps that of what is taken over from the host, and of procfs and
+    /// sysfs, mount_namespaces(7).
+    pub(super) fn check_atime(
+        &mut self,
+        flags: MountFlags,
+        source: &Path,
+        recursive: bool,
+        span: Option<Span>,
+    ) {
+        if !flags.noatime || !self.private_user {
+            return;
+        }
+        let below = match recursive {
+            true => self.host.mounts_below(source).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let mut all = std::iter::once(source).chain(below.iter().map(|mount| &*mount.target));
+        let Some(other) = all.find(|mount| !self.host.is_noatime(mount)).map(Path::to_owned) else {
+            return;
+        };
+        let message = format!("`noatime` of `{}` needs real root", other.display());
+        self.find(
+            Diagnostic::error("E0309", message)
+                .at_maybe(span, "the host's mount is without it")
+                .help("leave `noatime` out: a user namespace cannot change it"),
+        );
     }
 
     fn bind_kernel(&mut self, source: &str, target: &Path, flags: MountFlags, by: Origin) {

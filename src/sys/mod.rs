@@ -772,6 +772,14 @@ pub fn set_nice(nice: i32) -> Result<()> {
     Errno::result(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) }).map(drop)
 }
 
+/// getpriority(2) of this process.
+pub fn nice() -> Result<i32> {
+    // SAFETY: no pointer is passed.
+    let result = unsafe { libc::syscall(libc::SYS_getpriority, libc::PRIO_PROCESS, 0) };
+    // The system call itself counts from the other end, so that no value is negative.
+    Errno::result(result).map(|above| 20 - above as i32)
+}
+
 /// Ignores a signal.
 pub fn ignore_signal(signal: i32) -> Result<()> {
     // SAFETY: no handler is installed.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Caller, Run, command, fed, finish, jailrun, require_root, scratch};
+use crate::support::{Caller, Run, command, fed, finish, jailrun, probe, require_root, scratch};
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/golden")
@@ -29,9 +29,13 @@ fn fixture() -> tempfile::TempDir {
     fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n")
         .unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
-    for (name, mode, text) in
-        [("true", 0o755, ""), ("plain", 0o644, ""), ("script", 0o755, "#!/usr/bin/python3\n")]
-    {
+    // As much of a program as is looked at.
+    let program = fs::read(probe()).unwrap();
+    for (name, mode, text) in [
+        ("true", 0o755, &program[..64]),
+        ("plain", 0o644, b""),
+        ("script", 0o755, b"#!/usr/bin/python3\n"),
+    ] {
         let path = root.join("bin").join(name);
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

@@ -739,6 +739,197 @@ fn queues_and_terminals_show_nothing_of_the_host() {
     assert_told(Caller::Root, "", &with_tables(ptmx), |_| (), "");
 }
 
+/// What gives a jail of root's a user namespace, and that an ordinary user has.
+const USER_NAMESPACES: [(Caller, &str); 3] = [
+    (Caller::Root, "\n[idmap]\n"),
+    (Caller::Root, "\n[namespaces]\nuser = \"private\"\n"),
+    (Caller::User, ""),
+];
+
+#[test]
+fn access_times_that_the_kernel_keeps_are_told_before() {
+    let mount = |kind: &str| {
+        with_tables(&format!("[[mounts]]\n{kind}\ntarget = \"/data\"\nnoatime = true\n"))
+    };
+    let content = with_tables("[[mounts]]\ncontent = \"a\"\ntarget = \"/tmp/a\"\nnoatime = true\n");
+    let own = "overlay = { lower = [\"{root}/etc\", \"{root}/run\"] }";
+    let bind = "bind = \"{root}/etc\"";
+    let told = |path: &str| format!("`noatime` of `{path}` needs real root");
+    for (caller, tables) in USER_NAMESPACES {
+        for kind in ["tmpfs = \"1M\"", "mqueue = true", "devpts = true", own] {
+            assert_told(caller, "", &(mount(kind) + tables), |_| (), "");
+        }
+        assert_told(caller, "", &(content.clone() + tables), |_| (), "");
+        assert_told(caller, "", &(mount("proc = true") + tables), |_| (), &told("/proc"));
+        assert_told(caller, "", &(mount("sysfs = true") + tables), |_| (), &told("/sys"));
+        // With ids of its own, the tree is opened outside.
+        let is_opened = tables.contains("idmap");
+        let bound = if is_opened { "" } else { "needs real root" };
+        assert_told(caller, "", &(mount(bind) + tables), |_| (), bound);
+        let network = mount("sysfs = true") + "[network]\nmode = \"host\"" + tables;
+        assert_told(caller, "", &network, |_| (), &told("/sys"));
+    }
+    for kind in ["proc = true", "sysfs = true", bind] {
+        assert_told(Caller::Root, "", &mount(kind), |_| (), "");
+    }
+}
+
+#[test]
+fn a_namespace_that_a_user_namespace_has_no_rights_in_is_told_before() {
+    for (caller, tables) in USER_NAMESPACES {
+        let unit = |keys: &str| {
+            // The table is there already in one of them.
+            let own = tables.strip_prefix("\n[namespaces]\n");
+            let further = own.map_or(tables.to_owned(), |_| String::new());
+            let keys = format!("{keys}\n{}", own.unwrap_or(""));
+            with_tables(&format!("[namespaces]\n{keys}{further}"))
+        };
+        for kind in ["ipc", "uts", "cgroup"] {
+            let text = unit(&format!("{kind} = \"/proc/self/ns/{kind}\""));
+            let told = format!("to join `/proc/self/ns/{kind}` needs real root");
+            assert_told(caller, "", &text, |_| (), &told);
+        }
+        for (kind, mount) in [("ipc", "mqueue"), ("cgroup", "cgroup")] {
+            let mounts = format!("[[mounts]]\n{mount} = true\ntarget = \"/data\"\n");
+            let text = unit(&format!("{kind} = \"host\"")) + &mounts;
+            let told = format!("a new {mount} of a shared namespace needs real root");
+            assert_told(caller, "", &text, |_| (), &told);
+            assert_told(caller, "", &(unit("") + &mounts), |_| (), "");
+        }
+        let text = unit("pid = \"/proc/self/ns/pid\"");
+        let (told, alone) = match caller {
+            Caller::Root => ("a new proc of a shared namespace needs real root", ""),
+            Caller::User => {
+                let told = "to join `/proc/self/ns/pid` needs real root";
+                (told, told)
+            }
+        };
+        assert_told(caller, "", &text, |_| (), told);
+        assert_told(caller, "api-filesystems = [\"/dev\"]", &text, |_| (), alone);
+    }
+}
+
+#[test]
+fn a_nice_value_that_the_caller_may_not_have_is_told_before() {
+    let bench = Bench::new(&with_tables("nice = 3"));
+    let unit = bench.unit.to_str().unwrap();
+    for (own, told) in [(0, ""), (3, ""), (7, "the caller's is 7")] {
+        let line = format!("nice -n {own} \"$@\"");
+        let words = |option| ["-c", &*line, "sh", jailrun().to_str().unwrap(), "up", unit, option];
+        let nice = |caller, option: &'static str| {
+            finish(command(caller, Path::new("sh"), &words(option)).spawn().unwrap())
+        };
+        let (dry, up) = (nice(Caller::User, "--dry-run"), nice(Caller::User, "--quiet"));
+        let expected = if told.is_empty() { (0, 0) } else { (1, 125) };
+        assert_eq!((dry.status, up.status), expected, "{dry:?} {up:?}");
+        assert!(dry.stderr.contains(told) && up.stderr.contains(told), "{dry:?} {up:?}");
+        assert_eq!(nice(Caller::Root, "--quiet").status, 0);
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn the_command_is_searched_where_execve_will() {
+    let unit = |cwd: &str, path: &str| {
+        format!(
+            "[process]\ncommand = [\"tool\", \"true\"]\nuser = 1000\ncwd = \"{cwd}\"\nenv = {{ PATH = \"{path}\" }}\n"
+        )
+    };
+    let prepare = |bench: &Bench| {
+        let mode = |directory: &str, mode: u32| {
+            fs::create_dir_all(bench.root.join(directory)).unwrap();
+            copy_program(probe(), &bench.root.join(directory).join("tool"));
+            set_mode(&bench.root.join(directory).join("tool"), mode);
+        };
+        mode("opt/bin", 0o755);
+        // Another user than 1000 may.
+        mode("closed", 0o700);
+        fs::create_dir_all(bench.root.join("empty")).unwrap();
+    };
+    let missing = "`tool` does not exist in the jail";
+    for (cwd, path, told) in [
+        ("/opt/bin", "", ""),
+        ("/opt", "", missing),
+        ("/opt", "bin", ""),
+        ("/", "bin", missing),
+        ("/opt/bin", "/empty:", ""),
+        ("/", "/empty:/opt/bin", ""),
+        ("/opt", "/empty", missing),
+        // What its user may not run is passed over.
+        ("/", "/closed:/opt/bin", ""),
+        ("/", "/closed", "user 1000 may not run `/closed/tool`"),
+        ("/", "/closed:/empty", "user 1000 may not run `/closed/tool`"),
+    ] {
+        assert_told(Caller::Root, "", &unit(cwd, path), prepare, told);
+    }
+}
+
+#[test]
+fn a_path_that_the_image_and_the_unit_set_is_the_units() {
+    let passed = "[process]\ncommand = [\"probe\", \"true\"]\nenv-pass = [\"PATH\"]\n";
+    assert_told(Caller::Root, "", passed, |_| (), "`probe` does not exist in the jail");
+    let both = format!("{passed}env = {{ PATH = \"/\" }}\n");
+    assert_told(Caller::Root, "", &both, |_| (), "");
+}
+
+#[test]
+fn a_file_that_is_no_program_is_told_before() {
+    let text = "[process]\ncommand = [\"/file\"]\n";
+    let chain = |scripts: usize| {
+        move |bench: &Bench| {
+            for number in 1..scripts {
+                let path = bench.root.join(format!("script{number}"));
+                let next = if number + 1 == scripts {
+                    "/probe read".to_owned()
+                } else {
+                    format!("/script{}", number + 1)
+                };
+                write_script(&path, &format!("#!{next}\n"));
+            }
+        }
+    };
+    for (content, told) in [
+        ("", "it is an empty file"),
+        ("true\n", "it is a text without `#!`"),
+        ("\u{7f}ELF", "it is an ELF file that is no program, or damaged"),
+        ("#!\n", "it is a script that names no interpreter"),
+        ("#!/etc\n", "`/file` needs `/etc`, which is a directory"),
+        ("#!/etc/passwd\n", "`/file` needs `/etc/passwd`, which is not executable"),
+        ("#!/dev/null\n", "`/file` needs `/dev/null`, which is not a regular file"),
+        ("#!/proc/self/exe\n", "`/file` needs `/proc/self/exe`, which is in `/proc`"),
+        ("#!/probe\r\n", "which the jail does not have"),
+        ("#!probe read\n", ""),
+        ("#! \t/probe read", ""),
+    ] {
+        for caller in CALLERS {
+            let write = |bench: &Bench| write_script(&bench.root.join("file"), content);
+            assert_told(caller, "", text, write, told);
+        }
+    }
+    let relative = format!("{text}cwd = \"/etc\"\n");
+    let write = |bench: &Bench| write_script(&bench.root.join("file"), "#!probe read\n");
+    assert_told(Caller::Root, "", &relative, write, "`/file` needs `probe`");
+    // The kernel follows five.
+    let text = "[process]\ncommand = [\"/script1\"]\n";
+    let bench = Bench::new(text);
+    chain(6)(&bench);
+    let (dry, up) = (dry_run(&bench, Caller::Root, &[]), bench.up(Caller::Root, &[]));
+    // The probe is run, with more arguments than it takes.
+    assert_eq!((dry.status, up.status), (0, 2), "{dry:?} {up:?}");
+    assert_told(Caller::Root, "", text, chain(7), "it is too many interpreters in a row");
+}
+
+#[test]
+fn a_command_that_leads_to_proc_is_told_so() {
+    let text = "[process]\ncommand = [\"/me\"]\n";
+    let link = |bench: &Bench| {
+        std::os::unix::fs::symlink("/proc/self/exe", bench.root.join("me")).unwrap();
+    };
+    for caller in CALLERS {
+        assert_told(caller, "", text, link, "leads to `/proc`");
+    }
+}
+
 #[test]
 fn a_name_that_is_taken_is_seen() {
     let bench = Bench::new("[process]\ncommand = [\"/probe\", \"sleep\", \"60\"]\n");

@@ -610,6 +610,14 @@ impl Host for Everything {
         false
     }
 
+    fn is_noatime(&self, _: &Path) -> bool {
+        false
+    }
+
+    fn lowest_nice(&self) -> i32 {
+        0
+    }
+
     fn namespace(&self, _: &Path) -> io::Result<Option<i32>> {
         Err(io::ErrorKind::NotFound.into())
     }
