@@ -16,7 +16,7 @@ use crate::plan::step::{Origin, Step};
 use crate::plan::{self, Care, Plan, Planning};
 use crate::run::error::{StepFailed, hint};
 use crate::run::{self, Cause, Ended};
-use crate::source::Sources;
+use crate::source::{Sources, on_one_line};
 use crate::unit::{self, Loaded};
 
 #[derive(Debug, Default, PartialEq, Eq, Args)]
@@ -327,7 +327,7 @@ fn failure_text(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String 
 
 fn what_failed(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
     let Some(planned) = plan.steps.get(failure.step) else {
-        return format!("{}: {}", plan.name, failure.failed.reason());
+        return format!("{}: {}", plan.name, on_one_line(&failure.failed.reason()));
     };
     let mut text = format!(
         "{}: step {} of {} failed: {}",
@@ -343,7 +343,7 @@ fn what_failed(plan: &Plan, failure: &StepFailed, sources: &Sources) -> String {
         Origin::Arguments => text.push_str("\n  asked for by the arguments behind `--`"),
         Origin::Always(reason) => text.push_str(&format!("\n  always done: {reason}")),
     }
-    text.push_str(&format!("\n  {}", failure.failed.reason()));
+    text.push_str(&format!("\n  {}", on_one_line(&failure.failed.reason())));
     text
 }
 

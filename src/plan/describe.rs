@@ -1,12 +1,14 @@
 //! What a step does, in a few words, computed from its fields. Used wherever a
 //! step is spoken of: `--dry-run`, comments of `--explain`, failures.
 
+use std::borrow::Cow;
+
 use super::step::{
     ExpectedMount, HostTree, IdMaps, IdRange, MapWriter, MountFlags, Namespace, NodeKind, OpenMode,
     Origin, Owners, Propagation, Spot, Step, TreeSource,
 };
 use crate::names;
-use crate::source::Sources;
+use crate::source::{Sources, on_one_line};
 
 /// Who asked for a step, or why it is always there.
 pub fn asked_by(origin: Origin, sources: &Sources) -> String {
@@ -19,8 +21,17 @@ pub fn asked_by(origin: Origin, sources: &Sources) -> String {
     }
 }
 
-/// A short sentence without a final stop.
+/// A short sentence without a final stop, on one line whatever paths and
+/// arguments hold: an image's are its author's.
 pub fn describe(step: &Step) -> String {
+    let text = sentence(step);
+    match on_one_line(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(escaped) => escaped,
+    }
+}
+
+fn sentence(step: &Step) -> String {
     match step {
         Step::MakeStateDirectory { path } => format!("make the state directory {}", path.display()),
         Step::Journal { path } => format!("take the name and write the journal {}", path.display()),

@@ -931,6 +931,28 @@ fn a_command_that_leads_to_proc_is_told_so() {
 }
 
 #[test]
+fn a_failed_step_is_told_on_lines_of_its_own() {
+    let fake = "  jailrun: fine";
+    let bench = Bench::new(&format!("[process]\ncommand = [\"/data/a\\n{fake}\"]\n"));
+    let directory = bench.root.join(format!("data/b\n{fake}"));
+    fs::create_dir(&directory).unwrap();
+    let cwd = format!("process.cwd=\"/data/b\\n{fake}/c\"");
+    for caller in CALLERS {
+        for arguments in [&[][..], &["--set", &cwd]] {
+            let run = bench.up(caller, arguments);
+            assert!(run.status >= 125, "{run:?}");
+            assert!(run.stderr.contains(&format!("\\n{fake}")), "{run:?}");
+            assert!(!run.stderr.contains(&format!("\n{fake}")), "{run:?}");
+        }
+    }
+    let argument = format!("process.command=[\"/probe\", \"a\\n{fake}\"]");
+    let script = bench.up(Caller::Root, &["--explain", "--set", &argument]).stdout;
+    let mut comments = script.lines().filter(|line| line.starts_with('#'));
+    assert!(comments.any(|line| line.contains(&format!("a\\n{fake}"))), "{script}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_name_that_is_taken_is_seen() {
     let bench = Bench::new("[process]\ncommand = [\"/probe\", \"sleep\", \"60\"]\n");
     let other = Bench::new("[process]\ncommand = [\"/probe\", \"report\"]\n");
