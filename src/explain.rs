@@ -12,6 +12,7 @@
 //! collected in `$@`, in order, and executed at the end of their stage.
 
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::names;
@@ -98,7 +99,7 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
         ),
         Step::MakeHostNode { root, path, kind } => Run(make_node(&quote_path(&root.join(path)), *kind)),
         Step::MakeHostLink { root, path, to } => {
-            Run(vec![format!("ln -s {} {}", quote(to), quote_path(&root.join(path)))])
+            Run(vec![format!("ln -s {} {}", operand(to), quote_path(&root.join(path)))])
         }
         Step::CreateCgroup { directory } => {
             let directory = quote_path(directory);
@@ -279,7 +280,7 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
             Run(new_mount("tmpfs", "tmpfs", "\"$root\"", options, *flags))
         }
         Step::MakeNode { path, kind } => Run(make_node(&inside(path), *kind)),
-        Step::MakeLink { path, to } => Run(vec![format!("ln -s {} {}", quote(to), inside(path))]),
+        Step::MakeLink { path, to } => Run(vec![format!("ln -s {} {}", operand(to), inside(path))]),
         Step::Mount { fstype, source, target, options, flags, propagation } => {
             let target = inside(target);
             let mut lines = new_mount(fstype, source, &target, options, *flags);
@@ -469,7 +470,7 @@ fn trees(plan: &Plan) -> &[HostTree] {
 
 /// Says why, and ends the script as jailrun ends.
 fn fail(why: &str) -> String {
-    format!("{{ echo {} >&2; exit {FAILURE}; }}", quote(why))
+    format!("{{ {} >&2; exit {FAILURE}; }}", say(why))
 }
 
 fn undo(undo: &Undo, locks: &[(String, i32)]) -> Option<String> {
@@ -697,31 +698,92 @@ fn capability_list(set: u64) -> String {
     format!("-all{words}")
 }
 
+/// Prints a line: echo(1) has options, and its own idea of a backslash.
+fn say(text: &str) -> String {
+    match text.starts_with('-') || text.contains('\\') || !is_printable(text) {
+        true => format!("printf '%s\\n' {}", quote(text)),
+        false => format!("echo {}", quote(text)),
+    }
+}
+
 fn echo(text: &str, file: &Path) -> String {
-    format!("echo {} >{}", quote(text), quote_path(file))
+    format!("{} >{}", say(text), quote_path(file))
+}
+
+/// A word that is no option.
+fn operand(text: &str) -> String {
+    let end = if text.starts_with('-') { "-- " } else { "" };
+    format!("{end}{}", quote(text))
 }
 
 /// A path of the jail while it is being built.
 fn inside(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    if is_plain(&text) { format!("\"$root{text}\"") } else { format!("\"$root\"{}", quote(&text)) }
+    match path.to_str().filter(|text| is_plain(text.as_bytes())) {
+        Some(text) => format!("\"$root{text}\""),
+        None => format!("\"$root\"{}", quote_path(path)),
+    }
 }
 
 fn quote_path(path: &Path) -> String {
-    quote(&path.to_string_lossy())
+    quote_bytes(path.as_os_str().as_bytes())
 }
 
-fn is_plain(text: &str) -> bool {
-    !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(&b))
+fn is_plain(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(|b| b.is_ascii_alphanumeric() || b"/._-+:,=@%".contains(b))
+}
+
+/// Whether a terminal shows it and does nothing else.
+fn is_printable(text: &str) -> bool {
+    text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t')
 }
 
 /// Quotes a word for the shell.
 pub fn quote(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_owned();
+    quote_bytes(text.as_bytes())
+}
+
+fn quote_bytes(bytes: &[u8]) -> String {
+    if is_plain(bytes) {
+        return String::from_utf8_lossy(bytes).into_owned();
     }
-    format!("'{}'", text.replace('\'', r"'\''"))
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_printable(text) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => quote_by_number(bytes),
+    }
+}
+
+/// What a terminal would obey, or what is no text: by printf(1).
+fn quote_by_number(bytes: &[u8]) -> String {
+    // The shell takes line breaks from the end of what a command prints.
+    let end = bytes.iter().rposition(|b| *b != b'\n').map_or(0, |last| last + 1);
+    let (bytes, breaks) = bytes.split_at(end);
+    let mut format = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\'' => format.push_str(r"'\''"),
+                '\\' => format.push_str(r"\\"),
+                '%' => format.push_str("%%"),
+                // It has options, too.
+                '-' if format.is_empty() => format.push_str(r"\055"),
+                '\n' => format.push_str(r"\n"),
+                c if c.is_control() => {
+                    c.encode_utf8(&mut [0; 4]).bytes().for_each(|b| format += &octal(b));
+                }
+                c => format.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|b| format += &octal(*b));
+    }
+    let breaks = match breaks.len() {
+        0 => String::new(),
+        count => format!("'{}'", "\n".repeat(count)),
+    };
+    format!("\"$(printf '{format}')\"{breaks}")
+}
+
+fn octal(byte: u8) -> String {
+    format!("\\{byte:03o}")
 }
 
 struct Stage {
@@ -754,7 +816,7 @@ struct Writer<'a> {
 }
 
 /// Commands that every shell has built in.
-const BUILTIN: [&str; 6] = ["cd", "umask", "echo", ":", "set", "exec"];
+const BUILTIN: [&str; 7] = ["cd", "umask", "echo", "printf", ":", "set", "exec"];
 
 impl<'a> Writer<'a> {
     fn new(plan: &'a Plan) -> Self {

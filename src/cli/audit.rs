@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{complain, has_error, print, report};
+use super::{complain, has_error, print, print_json, report};
 use crate::audit;
 use crate::diagnostic::{self, Diagnostic};
 use crate::host::Machine;
@@ -91,7 +91,7 @@ impl Audit {
                 }
             }
         }
-        if self.json && print(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {
+        if self.json && print_json(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {
             return 2;
         }
         status

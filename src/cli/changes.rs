@@ -7,7 +7,7 @@ use clap::Args;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use super::{complain, has_error, print, report};
+use super::{complain, has_error, print, print_json, report};
 use crate::changes::{self, Lowers};
 use crate::host::{Host as _, Machine};
 use crate::run;
@@ -31,6 +31,7 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn run(&self) -> i32 {
         match self.list() {
+            Ok(text) if self.json => print_json(&text),
             Ok(text) => print(&text),
             Err(message) => {
                 complain(&message);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{complain, has_error, print, report};
+use super::{complain, has_error, print_json, report};
 use crate::diagnostic;
 use crate::host::Machine;
 use crate::plan::{self, Care};
@@ -58,7 +58,7 @@ impl Check {
                 complain(&format!("{name}: no findings"));
             }
         }
-        if self.json && print(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {
+        if self.json && print_json(&format!("{:#}\n", serde_json::Value::Array(all))) != 0 {
             return 2;
         }
         status

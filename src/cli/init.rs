@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{complain, print};
+use super::{complain, print_exactly};
 use crate::init_unit::{self, Asked};
 use crate::unit;
 
@@ -26,7 +26,7 @@ impl Init {
         };
         let asked = Asked { root: Path::new("/"), command: &self.command, directory: &directory };
         match init_unit::unit_for(&asked) {
-            Ok(text) => print(&text),
+            Ok(text) => print_exactly(&text),
             Err(problems) => {
                 for problem in problems {
                     complain(&problem.to_string());

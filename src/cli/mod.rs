@@ -140,8 +140,31 @@ fn write_at_end(text: &str) {
     }
 }
 
+/// Prints a report, with its colours where a terminal shows them.
 fn print(text: &str) -> i32 {
-    match anstream::stdout().write_all(text.as_bytes()) {
+    print_to(&mut anstream::stdout(), text)
+}
+
+/// Prints what is data, byte for byte: the report's way takes for colours what
+/// comes from a unit. It must hold nothing that a terminal obeys.
+fn print_exactly(text: &str) -> i32 {
+    print_to(&mut std::io::stdout(), text)
+}
+
+/// Prints JSON, whose strings may hold some control characters.
+fn print_json(text: &str) -> i32 {
+    let mut spelt = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && c != '\n' {
+            true => spelt.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => spelt.push(c),
+        }
+    }
+    print_exactly(&spelt)
+}
+
+fn print_to(out: &mut impl std::io::Write, text: &str) -> i32 {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => 0,
         // A reader that has seen enough is no failure.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => 0,

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use nix::errno::Errno;
 
-use super::{FAILURE, complain, complain_at_end, has_error, print, report, report_at_end};
+use super::{
+    FAILURE, complain, complain_at_end, has_error, print, print_exactly, print_json, report,
+    report_at_end,
+};
 use crate::diagnostic::{self, Diagnostic};
 use crate::dry_run::DryRun;
 use crate::explain;
@@ -95,7 +98,7 @@ impl Up {
                 let planning = Planning { diagnostics: loaded.diagnostics, ..Planning::default() };
                 let dry_run =
                     DryRun { planning: &planning, settings: &[], sources: &loaded.sources };
-                print(&format!("{:#}\n", dry_run.json(&machine)));
+                print_json(&format!("{:#}\n", dry_run.json(&machine)));
                 return 1;
             }
             report(&loaded.diagnostics, &loaded.sources, &name);
@@ -137,7 +140,7 @@ impl Up {
             return if self.explain { 1 } else { FAILURE };
         };
         if self.explain {
-            return print(&match plan.needs_preparation() {
+            return print_exactly(&match plan.needs_preparation() {
                 true => explain::preparation(plan, &loaded.sources, &self.again()),
                 false => explain::script(plan, &loaded.sources),
             });
@@ -192,15 +195,15 @@ impl Up {
     ) -> i32 {
         let settings = unit::effective(loaded);
         let dry_run = DryRun { planning, settings: &settings, sources: &loaded.sources };
-        let text = if self.json {
-            format!("{:#}\n", dry_run.json(machine))
+        let printed = if self.json {
+            print_json(&format!("{:#}\n", dry_run.json(machine)))
         } else {
             if !planning.diagnostics.is_empty() {
                 report(&planning.diagnostics, &loaded.sources, name);
             }
-            dry_run.text(machine)
+            print(&dry_run.text(machine))
         };
-        match print(&text) {
+        match printed {
             0 => i32::from(!dry_run.would_work(machine)),
             status => status,
         }

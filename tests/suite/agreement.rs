@@ -788,6 +788,42 @@ fn generated_units() {
     assert!(launched * 2 > cases, "only {launched} of {cases} generated units could be launched");
 }
 
+/// Runs both, which must say the same and leave nothing; returns the status and
+/// the script.
+fn assert_same_words(bench: &Bench, caller: Caller, words: &[&str]) -> (i32, String) {
+    let executed = bench.up(caller, words);
+    let script = explain(caller, &[&[bench.unit.to_str().unwrap()], words].concat());
+    let scripted = run_script(caller, &script, bench.directory.path());
+    let said = |run: &Run| (run.status, run.stdout.clone());
+    let unit = fs::read_to_string(&bench.unit).unwrap();
+    assert_eq!(said(&executed), said(&scripted), "{unit}\n{executed:?}\n{scripted:?}\n{script}");
+    bench.assert_nothing_left();
+    (executed.status, script)
+}
+
+#[test]
+fn control_characters_come_through_the_script_and_reach_no_terminal() {
+    // A TOML string of control characters and what printf(1) takes for its own.
+    let odd = r#"-n\u001b[31mred\u001b[0m\\n%s'it\u0001\u007f\u0085 \"ü\t\n$HOME\r\n\n"#;
+    let text = format!(
+        "[process]\nenv = {{ A = \"{odd}\" }}\n\
+         command = [\"/bin/sh\", \"-c\", 'printf \"%s|\" \"$@\" \"$A\"; cat /tmp/file', \"sh\", \"{odd}\", \"\\u0002\\n\"]\n\
+         [[mounts]]\ntarget = \"/tmp/file\"\ncontent = \"{odd}\"\n"
+    );
+    for caller in crate::support::CALLERS {
+        let bench = bench("", &text);
+        let (_, script) = assert_same_words(&bench, caller, &[]);
+        let is_obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+        assert!(!script.contains(is_obeyed), "{script:?}");
+        let run = bench.up(caller, &[]);
+        assert!(run.stdout.starts_with("-n\u{1b}[31mred\u{1b}[0m\\n%s'it\u{1}\u{7f}"), "{run:?}");
+        let run = bench.up(caller, &["--dry-run", "--json"]);
+        assert!(!run.stdout.contains(is_obeyed), "{run:?}");
+        let steps = run.json()["steps"].to_string();
+        assert!(steps.contains("u001b"), "{steps}");
+    }
+}
+
 #[test]
 fn a_script_leaves_the_journal_of_a_running_jail_and_gc_takes_back_its_own() {
     let bench = bench("", "[limits]\npids = 50\n");
