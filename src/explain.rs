@@ -22,7 +22,8 @@ use crate::plan::describe::{
 };
 use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, Landlock, MapWriter, MountFlags, Namespace, NodeKind,
-    OpenMode, Overlay, Owners, Propagation, Source, Spot, Step, TimeOffsets, TreeSource, Undo,
+OpenMode, Overlay, Owners, Planned, Propagation, Source, Spot, Step, TimeOffsets, TreeSource,
+    Undo,
 };
 use crate::run::{FAILURE, state};
 use crate::source::Sources;
@@ -49,9 +50,11 @@ enum Fragment {
     Lock(String, String, String),
     /// No shell equivalent: the call and its arguments.
     Call(String),
+    /// The same, where a jail without it would be another one.
+    Stop(String),
 }
 
-use Fragment::{Call, Later, Lock, LockDirectory, Loop, Prefix, Run, Setpriv};
+use Fragment::{Call, Later, Lock, LockDirectory, Loop, Prefix, Run, Setpriv, Stop};
 
 /// The script.
 pub fn script(plan: &Plan, sources: &Sources) -> String {
@@ -174,10 +177,14 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
         Step::PrivateMounts { propagation } => {
             Run(vec![format!("mount --make-r{} /", propagation_word(*propagation))])
         }
-        Step::SetHostname { name } => Run(vec![format!("hostname {}", quote(name))]),
-        Step::SetDomainname { name } => {
-            Run(vec![echo(name, Path::new("/proc/sys/kernel/domainname"))])
+        Step::SetHostname { name } if hostname_takes(name) => {
+            Run(vec![format!("hostname {}", quote(name))])
         }
+        // The file is the host root's.
+        Step::SetHostname { name } if has_user_namespace(plan) => Stop(format!("sethostname({name}), which hostname(1) has not taken for a name")),
+        Step::SetHostname { name } => Run(vec![echo(name, Path::new("/proc/sys/kernel/hostname"))]),
+        // Not the file below /proc/sys: it is the host root's.
+        Step::SetDomainname { name } => Run(vec![format!("domainname {}", operand(name))]),
         Step::LoopbackUp => Run(vec!["ip link set lo up".to_owned()]),
         Step::SetSysctl { path, value } => {
             Run(vec![echo(value, &Path::new("/proc/sys").join(path))])
@@ -205,10 +212,7 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
         Step::MountLoop { number, filesystem, on, flags } => {
             let (device, at) = (format!("\"$loop{number}\""), spot(on));
             let words = flag_words(MountFlags { read_only: false, ..*flags }).join(",");
-            Run(vec![
-                format!("mount -t {} -o ro,{words} {device} {at}", filesystem.name()),
-                format!("losetup --detach {device}"),
-            ])
+            Run(vec![format!("mount -t {} -o ro,{words} {device} {at}", filesystem.name())])
         }
         Step::MountMemory { at, options } => {
             let path = quote_path(at);
@@ -340,8 +344,9 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
         Step::ProtectRoot => Run(vec![remount(&["ro"], "\"$root\"")]),
         Step::Pivot { .. } => Run(vec![
             "cd \"$root\"".to_owned(),
-            "pivot_root . .".to_owned(),
-            "umount -l .".to_owned(),
+            PIVOT.to_owned(),
+            // umount(8) reads /proc: where the root has none, that of the old one.
+            if has_proc(plan) { "umount -l ." } else { "chroot /.. umount -l /" }.to_owned(),
             "cd /".to_owned(),
         ]),
         Step::Chroot { .. } => Prefix(vec!["chroot".to_owned(), "\"$root\"".to_owned()]),
@@ -363,7 +368,7 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
         ),
         Step::UseStream { fd } => Call(format!("dup2(file, {fd}): the redirection above has done it")),
         Step::SetUmask { mask } => Run(vec![format!("umask {mask:03o}")]),
-        Step::SetNice { nice } => Run(vec![format!("renice -n {nice} -p $$ >/dev/null")]),
+        Step::SetNice { nice } => Run(vec![format!("said=$(renice -n {nice} -p $$)")]),
         Step::SetOomScoreAdjust { score } => {
             Run(vec![echo(&score.to_string(), Path::new("/proc/self/oom_score_adj"))])
         }
@@ -466,6 +471,46 @@ fn trees(plan: &Plan) -> &[HostTree] {
         Some(Step::Enter { trees, .. }) => trees,
         _ => &[],
     }
+}
+
+/// The jail's namespaces, and its id map.
+fn namespaces(plan: &Plan) -> (&[Namespace], Option<&IdMaps>) {
+    match plan.steps.get(plan.enter()).map(|planned| &planned.step) {
+        Some(Step::Enter { namespaces, map, .. }) => (namespaces, map.as_ref()),
+        _ => (&[], None),
+    }
+}
+
+fn has_user_namespace(plan: &Plan) -> bool {
+    namespaces(plan).1.is_some()
+}
+
+/// Whether what the jail has on /proc is one.
+fn has_proc(plan: &Plan) -> bool {
+    let proc = Path::new("/proc");
+    let last = plan.steps.iter().rev().find(|planned| match &planned.step {
+        Step::Mount { target, .. }
+        | Step::Bind { target, .. }
+        | Step::Mask { target, .. }
+        | Step::AttachTree { on: Spot::Inside(target), .. }
+        | Step::MountLoop { on: Spot::Inside(target), .. }
+        | Step::MountOverlay { on: Spot::Inside(target), .. } => target == proc,
+        _ => false,
+    });
+    last.is_some_and(|planned| match &planned.step {
+        Step::Mount { fstype, .. } => *fstype == "proc",
+        Step::Bind { source, .. } => source == proc,
+        _ => false,
+    })
+}
+
+/// hostname(1) has its own idea of a name; the kernel has none.
+fn hostname_takes(name: &str) -> bool {
+    let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    is_edge(name.chars().next())
+        && is_edge(name.chars().last())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+        && !["..", ".-", "-."].iter().any(|pair| name.contains(pair))
 }
 
 /// Says why, and ends the script as jailrun ends.
@@ -681,7 +726,8 @@ fn each_mount(words: &[&str], target: &str) -> String {
     format!("each_mount {} {target}", words.join(","))
 }
 
-const EACH_MOUNT: &str = r#"# each_mount OPTIONS PATH: remounts PATH and every mount below it
+const EACH_MOUNT: &str = r#"# each_mount OPTIONS PATH: remounts PATH and every mount below it; jailrun's
+# mount_setattr(2) gets to those, too, that lie under another on the same path
 each_mount() {
   findmnt --noheadings --raw --submounts --output TARGET "$2" | sed 's/\\x20/ /g' |
     while IFS= read -r target; do mount -o "remount,bind,$1" "$target"; done
@@ -796,11 +842,13 @@ struct Writer<'a> {
     plan: &'a Plan,
     stages: Vec<Stage>,
     free_fds: Vec<i32>,
-    /// Descriptors that hold locks.
+    /// Descriptors that hold locks, devices and files.
     locks: Vec<i32>,
     /// Files that are locked, with their descriptors.
     lock_of: Vec<(String, i32)>,
     in_subshell: bool,
+    /// Descriptor of /proc/self/oom_score_adj, where it is opened beforehand.
+    oom_score_adj: Option<i32>,
     /// How many loop devices there are so far.
     loops: usize,
     /// Whether words have been collected in `$@` of this stage.
@@ -813,7 +861,14 @@ struct Writer<'a> {
     /// the script.
     is_other_user: bool,
     tools_in_root: Vec<String>,
+    /// Whether it ends before the jail is up.
+    stops: bool,
 }
+
+const PIVOT: &str = "pivot_root . .";
+
+/// For the header.
+const STOPS: &str = "# No command does all of what this jail needs: the script ends with 125 where it\n# says so, and puts up nothing.\n";
 
 /// Commands that every shell has built in.
 const BUILTIN: [&str; 7] = ["cd", "umask", "echo", "printf", ":", "set", "exec"];
@@ -834,6 +889,7 @@ impl<'a> Writer<'a> {
             locks: Vec::new(),
             lock_of: Vec::new(),
             in_subshell: false,
+            oom_score_adj: None,
             loops: 0,
             has_prefix: false,
             after_setpriv: false,
@@ -841,6 +897,7 @@ impl<'a> Writer<'a> {
             pivoted: false,
             is_other_user: false,
             tools_in_root: Vec::new(),
+            stops: false,
         }
     }
 
@@ -866,27 +923,25 @@ impl<'a> Writer<'a> {
             self.line("set --");
         }
         let last = matches!(step, Step::Exec { .. });
-        let fragment = fragment(step, self.plan);
+        let fragment = match (step, self.oom_score_adj) {
+            (Step::SetOomScoreAdjust { score }, Some(fd)) => {
+                Run(vec![format!("echo {score} >&{fd}")])
+            }
+            _ => fragment(step, self.plan),
+        };
         // Words that were collected take effect before the lines that follow.
         if matches!(fragment, Run(_)) && self.has_prefix && !opens {
             self.next_stage();
         }
         self.comment(comment);
-        if let Step::Supervise { timeout: Some(_), .. } = step {
-            // util-linux 2.38: a parent that waits for its child ignores it.
-            self.comment("   unshare gets the signals, and takes none but SIGKILL: the command has no warning");
-        }
-        if let Step::Enter { trees, .. } = step {
-            for tree in trees.iter().filter(|tree| tree.mapped) {
-                let text = tree_text(&HostTree { mapped: false, ..tree.clone() });
-                self.comment(&format!(
-                    "   no command of util-linux 2.38 does this: mount_setattr({text}, MOUNT_ATTR_IDMAP, the user namespace); without it the files keep their owners"
-                ));
-            }
+        self.remarks(step);
+        if matches!(step, Step::Pivot { .. } | Step::Chroot { .. }) {
+            self.keep_oom_score_adj();
         }
         let is_setpriv = matches!(fragment, Setpriv(_));
         match fragment {
             Call(call) => self.comment(&format!("   no command does this: {call}")),
+            Stop(call) => self.stop(&call),
             Lock(path, text, busy) => {
                 let fd = self.free_fds.pop().unwrap_or(3);
                 self.locks.push(fd);
@@ -914,11 +969,19 @@ impl<'a> Writer<'a> {
                 self.loops += 1;
                 self.line(&format!("loop{number}=$({command})"));
                 self.line(&format!("export loop{number}"));
+                // Then the device is gone with the last who has it open: the
+                // script's shells, and later the mount.
+                let fd = self.free_fds.pop().unwrap_or(3);
+                self.locks.push(fd);
+                self.line(&format!("exec {fd}<\"$loop{number}\""));
+                self.line(&format!("losetup --detach \"$loop{number}\""));
             }
             Run(lines) => {
                 for line in &lines {
                     self.tool(line);
                     self.line(line);
+                    // What follows runs in the new root.
+                    self.pivoted |= line == PIVOT;
                 }
             }
             Prefix(words) if last => {
@@ -952,9 +1015,77 @@ impl<'a> Writer<'a> {
         if matches!(step, Step::BecomeRoot) {
             self.is_other_user = true;
         }
-        if matches!(step, Step::Pivot { .. } | Step::Chroot { .. }) {
+        if matches!(step, Step::Chroot { .. }) {
             self.pivoted = true;
         }
+    }
+
+    /// Opens a file of /proc that is written later, where the root has none.
+    fn keep_oom_score_adj(&mut self) {
+        let is_set = |planned: &Planned| matches!(planned.step, Step::SetOomScoreAdjust { .. });
+        if !has_proc(self.plan) && self.plan.steps.iter().any(is_set) {
+            let fd = self.free_fds.pop().unwrap_or(3);
+            self.locks.push(fd);
+            self.line(&format!("exec {fd}>/proc/self/oom_score_adj"));
+            self.oom_score_adj = Some(fd);
+        }
+    }
+
+    /// What is to be said about a step before its lines.
+    fn remarks(&mut self, step: &Step) {
+        match step {
+            // util-linux 2.38: a parent that waits for its child ignores it.
+            Step::Supervise { timeout: Some(_), .. } => {
+                self.comment("   unshare gets the signals, and takes none but SIGKILL: the command has no warning");
+            }
+            Step::Pivot { .. } if !has_proc(self.plan) => {
+                self.comment("   the old root lies over the new one then: `/..` leads to it");
+            }
+            Step::Enter { trees, time, .. } => {
+                if time.is_some_and(|time| {
+                    [time.monotonic, time.boottime].iter().any(|offset| offset % 1_000_000_000 != 0)
+                }) {
+                    self.comment(
+                        "   unshare takes whole seconds only: the clocks are up to one behind",
+                    );
+                }
+                self.trees(trees);
+            }
+            _ => {}
+        }
+    }
+
+    /// What is opened for the jail from outside, which the script does later
+    /// and inside, as far as it can.
+    fn trees(&mut self, trees: &[HostTree]) {
+        let mut reason = None;
+        for tree in trees {
+            let text = tree_text(&HostTree { mapped: false, ..tree.clone() });
+            let call = match &tree.source {
+                _ if tree.mapped => "mount_setattr(MOUNT_ATTR_IDMAP)",
+                TreeSource::Loop { .. } => "fsmount(2) for another user namespace",
+                TreeSource::Path(_) => continue,
+            };
+            self.comment(&format!("   no command of util-linux 2.38 does this: {call} of {text}"));
+            reason = reason.or(Some(call));
+        }
+        match reason {
+            Some(call) => {
+                self.stops = true;
+                self.line(&fail(&format!("no command of util-linux 2.38 does this: {call}")));
+            }
+            None if !trees.is_empty() => {
+                self.comment("   jailrun opens them here; the script does it below, as the jail's root, which may get to less");
+            }
+            None => {}
+        }
+    }
+
+    /// A call that no command makes, and without which nothing may run.
+    fn stop(&mut self, call: &str) {
+        self.stops = true;
+        self.comment(&format!("   no command does this: {call}"));
+        self.line(&fail(&format!("no command does this: {call}")));
     }
 
     fn prefix(&mut self, words: &[String]) {
@@ -966,11 +1097,10 @@ impl<'a> Writer<'a> {
     }
 
     fn tool(&mut self, line: &str) {
-        let word = line.split_whitespace().next().unwrap_or("");
-        // What follows the pivot in its own lines runs in the new root.
-        let in_root = self.pivoted || word == "umount";
+        let command = line.split_once("=$(").map_or(line, |(_, command)| command);
+        let word = command.split_whitespace().next().unwrap_or("");
         let is_command = word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        if in_root
+        if self.pivoted
             && is_command
             && !BUILTIN.contains(&word)
             && !self.tools_in_root.iter().any(|tool| tool == word)
@@ -1052,14 +1182,15 @@ impl<'a> Writer<'a> {
         let mut out = format!(
             "#!/bin/sh\n\
              # What `jailrun up` does for the jail {name}, as a script.\n\
-             # Needs: {caller}, util-linux 2.38 or later, iproute2 and coreutils;\n\
+             # Needs: {caller}, util-linux 2.38 or later, iproute2, hostname and coreutils;\n\
              # in the jail's root, for what follows the pivot: {tools}.\n\
              # Unlike jailrun it follows links that a hostile root may hold, passes no signal\n\
              # on, and does not end the jail when it is ended itself: killing its unshare\n\
              # does, and `jailrun gc` takes back what is left. Piped into sh, standard input\n\
              # is the script: save it to a file where the command reads.\n\
-             set -eu\n\
+             {stops}set -eu\n\
              umask 022\n",
+            stops = if self.stops { STOPS } else { "" },
             name = self.plan.name,
         );
         if let Some(at) = at {

@@ -801,6 +801,14 @@ fn assert_same_words(bench: &Bench, caller: Caller, words: &[&str]) -> (i32, Str
     (executed.status, script)
 }
 
+/// A bench whose unit has further keys at its top.
+fn bench_with_top(top: &str, text: &str) -> Bench {
+    let bench = bench("", text);
+    let unit = fs::read_to_string(&bench.unit).unwrap();
+    fs::write(&bench.unit, format!("{top}\n{unit}")).unwrap();
+    bench
+}
+
 #[test]
 fn control_characters_come_through_the_script_and_reach_no_terminal() {
     // A TOML string of control characters and what printf(1) takes for its own.
@@ -822,6 +830,120 @@ fn control_characters_come_through_the_script_and_reach_no_terminal() {
         let steps = run.json()["steps"].to_string();
         assert!(steps.contains("u001b"), "{steps}");
     }
+}
+
+#[test]
+fn a_root_without_a_proc_is_entered_and_has_its_old_root_taken_off() {
+    let proc = "[[mounts]]\ntarget = \"/data\"\nproc = true\n";
+    let look = "cut -d' ' -f5,6 /data/self/mountinfo; cat /data/self/oom_score_adj; nice";
+    let process = "[process]\nnice = 5\noom-score-adjust = 300\n";
+    let cases = [
+        ("api-filesystems = false", ""),
+        ("api-filesystems = [\"/proc\"]\nread-only = true", ""),
+        ("api-filesystems = [\"/dev\", \"/tmp\"]\nread-only = true", ""),
+        ("api-filesystems = false\nswitch = \"chroot\"", ""),
+        ("", "[[mounts]]\ntarget = \"/proc\"\ntmpfs = \"1M\"\n"),
+        ("", "[[mounts]]\ntarget = \"/proc\"\nbind = \"{dir}/root/etc\"\n"),
+        ("", "[[mounts]]\ntarget = \"/proc\"\noverlay = { lower = [\"{dir}/root/etc\"] }\n"),
+        ("", "[security]\nmasked-paths = [\"/proc\"]\nread-only-paths = []\n"),
+    ];
+    for (root, mounts) in cases {
+        for caller in crate::support::CALLERS {
+            if caller == Caller::User && root.contains("chroot") {
+                continue;
+            }
+            let bench = bench(root, &format!("{mounts}{proc}{process}"));
+            assert_same_words(&bench, caller, &["--", "/bin/sh", "-c", look]);
+            assert!(!bench.root.join("dev/null").exists(), "{root}");
+        }
+    }
+}
+
+#[test]
+fn names_that_look_like_options_are_names() {
+    let look = "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname; readlink /tmp/link";
+    let words = ["--", "/bin/sh", "-c", look];
+    let link = "[[mounts]]\ntarget = \"/tmp/link\"\nsymlink = \"-n\"\n";
+    for name in ["-n", "-", ".a.", "a..b", "a.b"] {
+        let top = format!("hostname = \"{name}\"\ndomainname = \"{name}\"");
+        assert_same_words(&bench_with_top(&top, link), Caller::Root, &words);
+    }
+    let sysctl = "[security]\nsysctl = { kernel.domainname = \"-n\" }\n";
+    assert_same_words(&bench("", sysctl), Caller::Root, &words[..3]);
+    // In a user namespace nothing but the call sets them.
+    for name in ["-n", "example.org"] {
+        let top = format!("domainname = \"{name}\"");
+        assert_same_words(&bench_with_top(&top, ""), Caller::User, &words);
+    }
+    let bench = bench_with_top("hostname = \"-n\"", "");
+    let script = explain(Caller::User, &[bench.unit.to_str().unwrap(), "--", "/bin/true"]);
+    let scripted = run_script(Caller::User, &script, bench.directory.path());
+    assert_eq!(scripted.status, 125, "{scripted:?}");
+    assert!(scripted.stderr.contains("sethostname(-n)"), "{scripted:?}");
+    assert!(script.contains("the script ends with 125"), "{script}");
+    bench.assert_nothing_left();
+}
+
+#[test]
+fn clocks_that_unshare_rounds_are_said_to_be() {
+    for (offsets, rounded) in [
+        ("monotonic = \"500ms\", boottime = \"-1500ms\"", true),
+        ("monotonic = \"5s\", boottime = \"-2s\"", false),
+    ] {
+        let text = format!("[namespaces]\ntime = \"private\"\ntime-offsets = {{ {offsets} }}\n");
+        let bench = bench("", &text);
+        let script = explain(Caller::Root, &[bench.unit.to_str().unwrap(), "--", "/bin/true"]);
+        assert_eq!(script.contains("whole seconds only"), rounded, "{script}");
+    }
+}
+
+/// The loop devices of an image, if there are any left.
+fn loop_devices(image: &Path) -> String {
+    let output = Command::new("losetup").arg("-j").arg(image).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_script_that_can_not_map_the_ids_of_a_tree_stops_and_leaves_no_device() {
+    let bench = bench("", "");
+    let directory = bench.directory.path();
+    let pack = "tar -C root -cf root.tar .; mksquashfs root root.squashfs -quiet -noappend >/dev/null; chown -R 0:0 .";
+    let packed = Command::new("sh").args(["-ec", pack]).current_dir(directory).status().unwrap();
+    assert!(packed.success());
+    let text = fs::read_to_string(&bench.unit).unwrap();
+    let path = format!("path = \"{}\"", bench.root.display());
+    let idmap = |ownership: &str| format!("[idmap]\nownership = \"{ownership}\"\n");
+    for (root, idmap, stops) in [
+        (&*path, idmap("map"), true),
+        ("tar = \"root.tar\"", idmap("map"), true),
+        ("image = \"root.squashfs\"", idmap("map"), true),
+        ("image = \"root.squashfs\"", idmap("off"), true),
+        ("image = \"root.squashfs\"", String::new(), false),
+    ] {
+        fs::write(&bench.unit, text.replace(&path, root) + &idmap).unwrap();
+        let words = ["--", "/bin/sh", "-c", "exit 3"];
+        assert_eq!(bench.up(Caller::Root, &words).status, 3, "{root} {idmap}");
+        let script = explain(Caller::Root, &[&[bench.unit.to_str().unwrap()], &words[..]].concat());
+        let scripted = run_script(Caller::Root, &script, directory);
+        assert_eq!(scripted.status, if stops { 125 } else { 3 }, "{root} {idmap}: {scripted:?}");
+        assert_eq!(scripted.stderr.contains("no command of util-linux"), stops, "{scripted:?}");
+        assert_eq!(script.contains("the script ends with 125"), stops, "{script}");
+        let image = directory.join("root.squashfs");
+        eventually("the loop device is gone", || loop_devices(&image).is_empty());
+        bench.assert_nothing_left();
+    }
+    let archive = directory.join("root.tar");
+    assert_eq!(run(Caller::Root, &["image", "rm", archive.to_str().unwrap()]).status, 0);
+    assert_eq!(run(Caller::Root, &["image", "gc"]).status, 0);
+}
+
+/// As mount(8) gets to the topmost only, the script says so.
+#[test]
+fn flags_of_a_tree_are_said_to_miss_what_is_covered() {
+    let bench = bench("", "");
+    let script = explain(Caller::Root, &[bench.unit.to_str().unwrap(), "--", "/bin/true"]);
+    let (before, _) = script.split_once("\neach_mount() {").unwrap();
+    assert!(before.ends_with("lie under another on the same path"), "{script}");
 }
 
 #[test]

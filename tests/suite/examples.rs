@@ -407,7 +407,10 @@ fn escape_is_explained_as_its_readme_shows() {
     let readme = fs::read_to_string(examples.path("escape/README.md")).unwrap();
     let cases = [
         ("chroot.toml", "set -- \"$@\" chroot \"$root\"\n"),
-        ("pivot.toml", "cd \"$root\"\npivot_root . .\numount -l .\ncd /\n"),
+        (
+            "pivot.toml",
+            "#    the old root lies over the new one then: `/..` leads to it\ncd \"$root\"\npivot_root . .\nchroot /.. umount -l /\ncd /\n",
+        ),
     ];
     for (unit, step) in cases {
         let path = examples.path(&format!("escape/{unit}")).display().to_string();
