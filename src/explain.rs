@@ -14,6 +14,7 @@
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::names;
 use crate::plan::Plan;
@@ -141,12 +142,18 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
             };
             Run(vec![format!("exec {fd}{arrow}{}", quote_path(path))])
         }
-        Step::Supervise { timeout: Some(timeout), stop_signal, stop_grace } => Prefix(vec![
-            "timeout".to_owned(),
-            format!("--signal={stop_signal}"),
-            format!("--kill-after={}", stop_grace.as_secs_f64()),
-            timeout.as_secs_f64().to_string(),
-        ]),
+        Step::Supervise { timeout: Some(timeout), stop_signal, stop_grace } => {
+            let mut words = vec!["timeout".to_owned()];
+            // For timeout(1) a time of 0 is none.
+            if forks(plan) || stop_grace.is_zero() {
+                words.push("--signal=KILL".to_owned());
+            } else {
+                words.push(format!("--signal={stop_signal}"));
+                words.push(format!("--kill-after={}", stop_grace.as_secs_f64()));
+            }
+            words.push(timeout.max(&Duration::from_nanos(1)).as_secs_f64().to_string());
+            Prefix(words)
+        }
         Step::Supervise { timeout: None, .. } => {
             Call("poll(2) on the jail's pidfd and a signalfd; signals are passed on".to_owned())
         }
@@ -156,9 +163,11 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
             enter(namespaces, map.as_ref(), cgroup.as_deref(), *time)
         }
         Step::ShiftOwners { root, uid, gid } => Run(shift_owners(root, uid, gid)),
-        Step::BecomeRoot => Prefix(
-            ["setpriv", "--reuid=0", "--regid=0", "--clear-groups"].map(str::to_owned).to_vec(),
-        ),
+        Step::BecomeRoot => {
+            let mut words = ["setpriv", "--reuid=0", "--regid=0", "--clear-groups"].to_vec();
+            words.extend(dies_with_unshare(plan));
+            Prefix(words.into_iter().map(str::to_owned).collect())
+        }
         Step::AttachTree { tree, on, flags } => attach_tree(trees(plan).get(*tree), on, *flags),
         Step::JoinCgroup { directory } => Run(vec![echo("0", &directory.join("tasks"))]),
         Step::NewSession => Prefix(vec!["setsid".to_owned()]),
@@ -391,7 +400,11 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
                     format!("--groups={}", words.join(","))
                 }
             };
-            Setpriv(vec![format!("--reuid={uid}"), format!("--regid={gid}"), groups])
+            let mut words = vec![format!("--reuid={uid}"), format!("--regid={gid}"), groups];
+            if *uid != 0 {
+                words.extend(dies_with_unshare(plan).map(str::to_owned));
+            }
+            Setpriv(words)
         }
         Step::SetCapabilities { ambient, .. } => {
             let list = capability_list(*ambient);
@@ -481,6 +494,18 @@ fn namespaces(plan: &Plan) -> (&[Namespace], Option<&IdMaps>) {
     }
 }
 
+/// Whether unshare(1) stays, as the parent of the jail's first process.
+fn forks(plan: &Plan) -> bool {
+    let (namespaces, _) = namespaces(plan);
+    namespaces.contains(&Namespace::Pid) || namespaces.contains(&Namespace::Time)
+}
+
+/// What unshare(1) has set with `--kill-child`, which the kernel takes back from
+/// a process that becomes another user.
+fn dies_with_unshare(plan: &Plan) -> Option<&'static str> {
+    forks(plan).then_some("--pdeathsig=KILL")
+}
+
 fn has_user_namespace(plan: &Plan) -> bool {
     namespaces(plan).1.is_some()
 }
@@ -504,6 +529,14 @@ fn has_proc(plan: &Plan) -> bool {
     })
 }
 
+/// How long the jail may run.
+fn timeout(plan: &Plan) -> Option<Duration> {
+    plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::Supervise { timeout, .. } => *timeout,
+        _ => None,
+    })
+}
+
 /// hostname(1) has its own idea of a name; the kernel has none.
 fn hostname_takes(name: &str) -> bool {
     let is_edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
@@ -520,7 +553,7 @@ fn fail(why: &str) -> String {
 
 fn undo(undo: &Undo, locks: &[(String, i32)]) -> Option<String> {
     match undo {
-        Undo::RemoveCgroup(directory) => Some(format!("rmdir {}", quote_path(directory))),
+        Undo::RemoveCgroup(directory) => Some(format!("remove_group {}", quote_path(directory))),
         Undo::RemoveStateDirectory(path) => {
             Some(format!("rmdir --ignore-fail-on-non-empty {}", quote_path(path)))
         }
@@ -721,6 +754,18 @@ fn remount(words: &[&str], target: &str) -> String {
     format!("mount -o remount,bind,{} {target}", words.join(","))
 }
 
+/// Processes that have just been killed are not gone at once, and what is left
+/// of a jail in the host's pid namespace ends with it.
+const REMOVE_GROUP: &str = r#"# remove_group DIRECTORY: and ends what still runs in it
+remove_group() {
+  for try in 1 2 3 4 5 6 7 8 9 10; do
+    if [ ! -d "$1" ] || rmdir "$1"; then return; fi
+    kill -KILL $(cat "$1/cgroup.procs")
+    sleep 0.1
+  done
+}
+"#;
+
 /// mount(8) of util-linux 2.38 has no recursive remount.
 fn each_mount(words: &[&str], target: &str) -> String {
     format!("each_mount {} {target}", words.join(","))
@@ -919,6 +964,10 @@ impl<'a> Writer<'a> {
         let opens = matches!(step, Step::OpenStream { .. } | Step::Supervise { .. });
         if opens && !self.in_subshell {
             self.in_subshell = true;
+            if let Some(timeout) = timeout(self.plan) {
+                let nanoseconds = timeout.as_nanos().min(u128::from(u64::MAX / 4));
+                self.line(&format!("deadline=$(($(date +%s%N) + {nanoseconds}))"));
+            }
             self.line("(");
             self.line("set --");
         }
@@ -1034,9 +1083,9 @@ impl<'a> Writer<'a> {
     /// What is to be said about a step before its lines.
     fn remarks(&mut self, step: &Step) {
         match step {
-            // util-linux 2.38: a parent that waits for its child ignores it.
-            Step::Supervise { timeout: Some(_), .. } => {
-                self.comment("   unshare gets the signals, and takes none but SIGKILL: the command has no warning");
+            // util-linux 2.38: a parent that waits for its child ignores the others.
+            Step::Supervise { timeout: Some(_), .. } if forks(self.plan) => {
+                self.comment("   unshare gets the signal, and takes none but SIGKILL: the command has no warning");
             }
             Step::Pivot { .. } if !has_proc(self.plan) => {
                 self.comment("   the old root lies over the new one then: `/..` leads to it");
@@ -1204,11 +1253,23 @@ impl<'a> Writer<'a> {
             .rev()
             .filter_map(|planned| undo(&planned.step.undo()?, &self.lock_of))
             .collect();
-        if !undos.is_empty() {
+        let groups = undos.iter().any(|command| command.starts_with("remove_group"));
+        if groups {
+            out.push_str(REMOVE_GROUP);
+        }
+        let timeout = timeout(self.plan).is_some();
+        if !undos.is_empty() || timeout {
             let mut body = String::new();
+            if timeout {
+                body.push_str("  status=$?\n");
+            }
             for command in &undos {
                 writeln!(body, "  {command} 2>/dev/null || :")
                     .expect("writing to a String cannot fail");
+            }
+            if timeout {
+                // timeout(1) says 124 only for what it has not had to kill.
+                body.push_str("  if [ $status = 137 ] && [ \"$(date +%s%N)\" -ge $deadline ]; then exit 124; fi\n");
             }
             write!(out, "take_back() {{\n{body}}}\n").expect("writing to a String cannot fail");
         }

@@ -6,7 +6,7 @@
 //! | field | why |
 //! |---|---|
 //! | `pid`, `ppid`, `session_leader` | the script has no init: the command is process 1 |
-//! | `pdeathsig` | unshare(1) sets it once, jailrun again after a change of user |
+//! | `pdeathsig` | no command sets it where no namespace makes unshare(1) fork |
 //! | `seccomp` | no command of util-linux loads a filter |
 //! | `dumpable` | reset by execve; says nothing about the set-up |
 //! | `signals` | the script's shell leaves what its caller ignores ignored |
@@ -857,6 +857,43 @@ fn a_root_without_a_proc_is_entered_and_has_its_old_root_taken_off() {
             assert!(!bench.root.join("dev/null").exists(), "{root}");
         }
     }
+}
+
+#[test]
+fn a_timeout_ends_the_jail_of_the_script_and_is_its_status() {
+    let times = [
+        "timeout = \"0s\"",
+        "timeout = \"500ms\"",
+        "timeout = \"500ms\"\nstop-grace = \"0s\"",
+        "timeout = \"500ms\"\nstop-grace = \"200ms\"",
+    ];
+    for time in times {
+        for (keys, caller) in [
+            ("", Caller::User),
+            ("", Caller::Root),
+            // Without a control group that would show what is left.
+            ("[limits]\npids = \"infinity\"\n[process]\nuser = \"alice\"\n", Caller::Root),
+            ("[limits]\npids = \"infinity\"\n[idmap]\nownership = \"off\"\n", Caller::Root),
+            ("[namespaces]\npid = \"host\"\n", Caller::Root),
+        ] {
+            let bench = bench("", &format!("{keys}[lifecycle]\n{time}\n"));
+            // Which waits for SIGKILL where that is not 10 seconds away.
+            let deaf = if time.contains("stop-grace") { "trap '' TERM; " } else { "" };
+            let line = format!("{deaf}while :; do sleep 0.1; done; : {}", bench.name);
+            let (status, _) = assert_same_words(&bench, caller, &["--", "/bin/sh", "-c", &line]);
+            assert_eq!(status, 124, "{keys}{time}");
+            let is_running = || {
+                let processes = fs::read_dir("/proc").unwrap().flatten();
+                let mut lines = processes.map(|process| fs::read(process.path().join("cmdline")));
+                lines.any(|text| {
+                    text.is_ok_and(|text| String::from_utf8_lossy(&text).contains(&*line))
+                })
+            };
+            eventually("the command has ended", || !is_running());
+        }
+    }
+    let bench = bench("", "[lifecycle]\ntimeout = \"1h\"\n");
+    assert_same_words(&bench, Caller::Root, &["--", "/bin/sh", "-c", "exit 3"]);
 }
 
 #[test]
