@@ -896,6 +896,8 @@ struct Writer<'a> {
     oom_score_adj: Option<i32>,
     /// How many loop devices there are so far.
     loops: usize,
+    /// Those that a descriptor keeps.
+    held: Vec<usize>,
     /// Whether words have been collected in `$@` of this stage.
     has_prefix: bool,
     after_setpriv: bool,
@@ -936,6 +938,7 @@ impl<'a> Writer<'a> {
             in_subshell: false,
             oom_score_adj: None,
             loops: 0,
+            held: Vec::new(),
             has_prefix: false,
             after_setpriv: false,
             later: Vec::new(),
@@ -1018,12 +1021,17 @@ impl<'a> Writer<'a> {
                 self.loops += 1;
                 self.line(&format!("loop{number}=$({command})"));
                 self.line(&format!("export loop{number}"));
-                // Then the device is gone with the last who has it open: the
-                // script's shells, and later the mount.
-                let fd = self.free_fds.pop().unwrap_or(3);
-                self.locks.push(fd);
-                self.line(&format!("exec {fd}<\"$loop{number}\""));
-                self.line(&format!("losetup --detach \"$loop{number}\""));
+                // The stages need the last descriptors.
+                if self.free_fds.len() > 3
+                    && let Some(fd) = self.free_fds.pop()
+                {
+                    // Then the device is gone with the last who has it open: the
+                    // script's shells, and later the mount.
+                    self.locks.push(fd);
+                    self.line(&format!("exec {fd}<\"$loop{number}\""));
+                    self.line(&format!("losetup --detach \"$loop{number}\""));
+                    self.held.push(number);
+                }
             }
             Run(lines) => {
                 for line in &lines {
@@ -1031,6 +1039,11 @@ impl<'a> Writer<'a> {
                     self.line(line);
                     // What follows runs in the new root.
                     self.pivoted |= line == PIVOT;
+                }
+                if let Step::MountLoop { number, .. } = step
+                    && !self.held.contains(number)
+                {
+                    self.line(&format!("losetup --detach \"$loop{number}\""));
                 }
             }
             Prefix(words) if last => {

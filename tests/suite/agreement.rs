@@ -969,6 +969,15 @@ fn a_script_that_can_not_map_the_ids_of_a_tree_stops_and_leaves_no_device() {
         eventually("the loop device is gone", || loop_devices(&image).is_empty());
         bench.assert_nothing_left();
     }
+    // More of them than a shell has descriptors.
+    let many: String = (0..8)
+        .map(|n| format!("[[mounts]]\ntarget = \"/tmp/{n}\"\nimage = \"root.squashfs\"\n"))
+        .collect();
+    fs::write(&bench.unit, text.replace(&path, "image = \"root.squashfs\"") + &many).unwrap();
+    assert_same_words(&bench, Caller::Root, &["--", "/bin/sh", "-c", "cat /tmp/7/etc/group"]);
+    eventually("the loop devices are gone", || {
+        loop_devices(&directory.join("root.squashfs")).is_empty()
+    });
     let archive = directory.join("root.tar");
     assert_eq!(run(Caller::Root, &["image", "rm", archive.to_str().unwrap()]).status, 0);
     assert_eq!(run(Caller::Root, &["image", "gc"]).status, 0);
