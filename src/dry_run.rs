@@ -51,9 +51,8 @@ pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
             needs(host.may_write(root), || format!("{} cannot be written", root.display()))
         }
         Step::BecomeRoot | Step::AttachTree { .. } => Works,
-        Step::MakeHostNode { root, .. } | Step::MakeHostLink { root, .. } => {
-            needs(host.may_write(root), || format!("{} cannot be written", root.display()))
-        }
+        // Planning has asked whether their directories can be written.
+        Step::MakeHostNode { .. } | Step::MakeHostLink { .. } => Works,
         Step::CreateCgroup { directory } => match host.look(directory) {
             // One that a killed launch has left is taken back.
             Ok(_) => Works,

@@ -137,6 +137,7 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         planner.check_mapped(&steps);
         planner.check_layers(&steps);
         planner.look_below_root();
+        planner.check_host_nodes(&steps);
         planner.check_streams(&steps);
         planner.check_namespaces(&steps);
         if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {

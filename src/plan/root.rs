@@ -433,6 +433,30 @@ impl<H: Host> Planner<'_, H> {
         true
     }
 
+    /// What is to be made on the host where the caller may not write.
+    pub(super) fn check_host_nodes(&mut self, steps: &[Planned]) {
+        for planned in steps {
+            let (Step::MakeHostNode { root, path, .. } | Step::MakeHostLink { root, path, .. }) =
+                &planned.step
+            else {
+                continue;
+            };
+            let path = root.join(path);
+            // What is made in what is made has been told of with that.
+            let Some(parent) = path.parent().filter(|parent| self.host.look(parent).is_ok()) else {
+                continue;
+            };
+            if !self.host.may_write(parent) {
+                let message = format!("`{}` cannot be created", path.display());
+                self.find(
+                    Diagnostic::error("E0301", message)
+                        .at_maybe(planned.origin.span(), "does not exist, and has to")
+                        .note(format!("`{}` cannot be written", parent.display())),
+                );
+            }
+        }
+    }
+
     /// Says what will be created in the root directory, once per key.
     pub(super) fn say_created(&mut self) {
         let mut created = std::mem::take(&mut self.created);

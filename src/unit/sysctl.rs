@@ -40,6 +40,7 @@ impl Sysctl {
     pub fn owner(&self) -> Option<Owner> {
         let (directory, rest) = self.path.split_once('/')?;
         match (directory, rest) {
+            ("net", rest) if is_of_all_networks(rest) => None,
             ("net", _) => Some(Owner::Net),
             ("user", _) => Some(Owner::User),
             ("fs", rest) if rest.starts_with("mqueue/") => Some(Owner::Ipc),
@@ -53,6 +54,47 @@ impl Sysctl {
         }
     }
 }
+
+/// Whether a parameter below `net` is the whole host's: a network namespace of
+/// one's own does not have it, or only to read. Those of `net_core_table`,
+/// `ipv4_table` and the like, which the kernel sets up once.
+fn is_of_all_networks(name: &str) -> bool {
+    match name.split_once('/') {
+        Some(("core", name)) => {
+            name.starts_with("bpf_jit_") || name.starts_with("netdev_") || CORE.contains(&name)
+        }
+        Some(("ipv4", name)) => {
+            let is_cache = name.starts_with("inet_peer_") || name.starts_with("cipso_");
+            is_cache || matches!(name, "tcp_mem" | "udp_mem" | "tcp_max_orphans")
+        }
+        Some(("ipv6", name)) => matches!(name, "mld_max_msf" | "mld_qrv"),
+        _ => false,
+    }
+}
+
+const CORE: &[&str] = &[
+    "busy_poll",
+    "busy_read",
+    "default_qdisc",
+    "dev_weight",
+    "dev_weight_rx_bias",
+    "dev_weight_tx_bias",
+    "devconf_inherit_init_net",
+    "fb_tunnels_only_for_init_net",
+    "flow_limit_cpu_bitmap",
+    "flow_limit_table_len",
+    "gro_normal_batch",
+    "high_order_alloc_disable",
+    "max_skb_frags",
+    "message_burst",
+    "message_cost",
+    "rmem_default",
+    "rmem_max",
+    "rps_sock_flow_entries",
+    "warnings",
+    "wmem_default",
+    "wmem_max",
+];
 
 /// All of them, in the order of the text.
 pub(super) struct Sysctls(pub(super) Vec<Sysctl>);

@@ -953,6 +953,36 @@ fn a_failed_step_is_told_on_lines_of_its_own() {
 }
 
 #[test]
+fn what_cannot_be_created_on_the_host_is_told_before() {
+    let close = |mode: u32| {
+        move |bench: &Bench| {
+            let upper = bench.root.join("upper");
+            fs::create_dir(&upper).unwrap();
+            std::os::unix::fs::chown(&upper, Some(65534), Some(65534)).unwrap();
+            std::os::unix::fs::chown(&bench.root, Some(0), Some(0)).unwrap();
+            set_mode(&bench.root, mode);
+        }
+    };
+    let mount =
+        |target: &str| with_tables(&format!("[[mounts]]\ntmpfs = \"1M\"\ntarget = \"{target}\"\n"));
+    let told = "root/absent` cannot be created";
+    assert_told(Caller::User, "", &mount("/absent"), close(0o755), told);
+    assert_told(Caller::User, "", &mount("/absent/below"), close(0o755), told);
+    assert_told(Caller::User, "", &mount("/absent"), close(0o777), "");
+    // The directory in it is the user's.
+    assert_told(Caller::User, "", &mount("/data/absent"), close(0o755), "");
+    assert_told(Caller::Root, "", &mount("/absent"), close(0o755), "");
+    let link = with_tables("[[mounts]]\nsymlink = \"/a\"\ntarget = \"/absent\"\n");
+    assert_told(Caller::User, "", &link, close(0o755), told);
+    let overlay = with_tables(
+        "[[mounts]]\ntarget = \"/data\"\noverlay = { lower = [\"{root}/etc\"], upper = \"{root}/upper\" }\n",
+    );
+    // Where the kernel works on it.
+    assert_told(Caller::User, "", &overlay, close(0o755), "` cannot be created");
+    assert_told(Caller::User, "", &overlay, close(0o777), "");
+}
+
+#[test]
 fn a_name_that_is_taken_is_seen() {
     let bench = Bench::new("[process]\ncommand = [\"/probe\", \"sleep\", \"60\"]\n");
     let other = Bench::new("[process]\ncommand = [\"/probe\", \"report\"]\n");

@@ -49,6 +49,28 @@ fn they_are_set_inside_and_only_there() {
 }
 
 #[test]
+fn what_is_the_whole_hosts_below_net_is_refused() {
+    for caller in CALLERS {
+        for name in ["net.core.rmem_max", "net.core.default_qdisc", "net.ipv4.tcp_mem"] {
+            let bench = Bench::new(&format!("[security]\nsysctl = {{ \"{name}\" = \"1\" }}"));
+            let run = bench.probe(caller, &["true"]);
+            assert_eq!(run.status, 125, "{run:?}");
+            let told = format!("error[E0319]: `{name}` belongs to no namespace");
+            assert!(run.stderr.contains(&told), "{run:?}");
+            bench.assert_nothing_left();
+        }
+    }
+    // The kernel's own answer, where nothing of the jail's is in the way.
+    let open = Bench::new("[security]\nread-only-paths = []");
+    let write = |name: &str| open.probe(Caller::Root, &["open-file", &file(name), "w"]);
+    assert_eq!(write("net.core.somaxconn").json()["ok"], true);
+    for name in ["net.core.rmem_max", "net.core.default_qdisc", "net.ipv4.tcp_mem"] {
+        let run = write(name);
+        assert_eq!(run.json()["ok"], false, "{name}: {run:?}");
+    }
+}
+
+#[test]
 fn a_value_that_the_kernel_does_not_keep_fails_the_launch() {
     for caller in CALLERS {
         // A number with a zero in front is octal to the kernel.
