@@ -99,6 +99,12 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
+/// Signals that the supervisor takes: those, and what stops it, which is to stop
+/// the jail, too.
+fn watched() -> SigSet {
+    FORWARDED.into_iter().chain([Signal::SIGTSTP]).collect()
+}
+
 /// Applies what the rest of a plan depends on: the plan has to be made again
 /// after it. Returns what to say, a line each.
 pub fn prepare(plan: &Plan, progress: &Progress) -> Result<Vec<String>, StepFailed> {
@@ -126,10 +132,9 @@ pub fn launch(plan: &Plan) -> Result<Ended, StepFailed> {
             }
         }
     }
-    let watched: SigSet = FORWARDED.into_iter().collect();
     // A caller that ignores SIGCHLD would make the jail's end unreadable.
     sys::default_signal(libc::SIGCHLD).map_err(|errno| own(0, errno.into()))?;
-    let mask = watched
+    let mask = watched()
         .thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)
         .map_err(|errno| own(0, errno.into()))?;
     // A limit on the size of files ends a write, and not this process.

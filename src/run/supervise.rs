@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use super::context::Context;
 use super::error::{Applied, Failed, MAX_RECORD, StepFailed};
 use super::terminal::{Relay, Side};
-use super::{Cause, Ended, FORWARDED, Supervision, state};
+use super::{Cause, Ended, Supervision, state};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
 use crate::sys;
@@ -108,9 +108,10 @@ pub(super) fn watch(
 
 impl Watch<'_> {
     fn run(&mut self) -> Applied<i32> {
-        let signals: SigSet = FORWARDED.into_iter().collect();
-        let signals =
-            SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let signals = SignalFd::with_flags(
+            &super::watched(),
+            SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+        )?;
         loop {
             let ready = self.wait(&signals)?;
             if ready.signal {
@@ -213,6 +214,10 @@ impl Watch<'_> {
                 relay.resize();
                 continue;
             }
+            if signal == Signal::SIGTSTP {
+                self.pause();
+                continue;
+            }
             if signal == Signal::SIGCONT
                 && let Some(relay) = &mut self.relay
             {
@@ -241,6 +246,61 @@ impl Watch<'_> {
             self.send(number)?;
         }
         Ok(())
+    }
+
+    /// Stops with the jail, as a job of a shell does, and goes on with it: what
+    /// is not stopped would run with nobody to watch it. Time goes on meanwhile.
+    fn pause(&mut self) {
+        let stop = Signal::SIGTSTP;
+        if sys::ignores_signal(stop as i32).unwrap_or(true) {
+            return;
+        }
+        if let Some(relay) = &self.relay {
+            relay.put_back();
+        }
+        let stopped = self.stop_all();
+        // It happens where the signal is let through, unless nobody could
+        // continue this process: then the kernel takes no notice of it.
+        let set = SigSet::from_iter([stop]);
+        for done in [nix::sys::signal::raise(stop), set.thread_unblock(), set.thread_block()] {
+            match done {
+                Ok(()) | Err(_) => {}
+            }
+        }
+        for process in stopped {
+            match sys::pidfd_send_signal(process.as_fd(), libc::SIGCONT) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+        if let Some(relay) = &mut self.relay {
+            match relay.take_input() {
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Stops the processes of the jail that run; returns those.
+    fn stop_all(&self) -> Vec<OwnedFd> {
+        let mut stopped = Vec::new();
+        let mut seen = Vec::new();
+        loop {
+            let before = seen.len();
+            let mut next = match self.has_pid_namespace {
+                true => vec![self.first.as_raw()],
+                false => self.jails_children().unwrap_or_default(),
+            };
+            while let Some(pid) = next.pop() {
+                if !seen.contains(&pid) {
+                    seen.push(pid);
+                    stopped.extend(stop_one(pid, &seen));
+                }
+                next.extend(children_of(pid));
+            }
+            // What runs until it is stopped may start others.
+            if seen.len() == before {
+                return stopped;
+            }
+        }
     }
 
     /// Tells the command to end, which it has to run for: it may be stopped.
@@ -521,12 +581,44 @@ pub(super) fn children() -> Applied<Vec<i32>> {
     Ok(children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect())
 }
 
+/// The children of a process, of each of its threads.
+fn children_of(pid: i32) -> Vec<i32> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    let lists = threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Stops a process whose parent is known, unless it does not run.
+fn stop_one(pid: i32, parents: &[i32]) -> Option<OwnedFd> {
+    // Held before it is looked at: its number may be another's by then.
+    let process = sys::pidfd_open(u32::try_from(pid).ok()?).ok()?;
+    let (state, parent) = state_of(pid)?;
+    let this = i32::try_from(std::process::id()).ok()?;
+    let is_jails = parent == this || parents.contains(&parent);
+    if !is_jails || matches!(state, b'T' | b't' | b'Z' | b'X') {
+        return None;
+    }
+    sys::pidfd_send_signal(process.as_fd(), libc::SIGSTOP).ok().map(|()| process)
+}
+
+/// What a process does, as proc(5) has it, and its parent; `None` when it is gone.
+fn state_of(pid: i32) -> Option<(u8, i32)> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it may hold anything.
+    let behind = stat.rsplit(|byte| *byte == b')').next()?;
+    let mut words = std::str::from_utf8(behind).ok()?.split_whitespace();
+    Some((*words.next()?.as_bytes().first()?, words.next()?.parse().ok()?))
+}
+
 /// Whether a process has ended, and waits for who traces it.
 fn has_ended(pid: i32) -> bool {
-    let Ok(stat) = std::fs::read(format!("/proc/{pid}/stat")) else { return true };
-    // The name before it may hold anything.
-    let behind = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
-    matches!(behind.get(1), Some(b'Z' | b'X') | None)
+    state_of(pid).is_none_or(|(state, _)| matches!(state, b'Z' | b'X'))
 }
 
 #[derive(Clone, Copy, Debug, Default)]

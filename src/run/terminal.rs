@@ -110,6 +110,20 @@ impl Relay {
         Ok(())
     }
 
+    /// Gives the caller's terminal the settings back that it had, if it is this
+    /// process's to set up.
+    pub(super) fn put_back(&self) {
+        if let (Some(before), Ok(input)) = (&self.before, standard(0))
+            && is_foreground(input)
+        {
+            // The terminal may be gone, and with it what would be restored. What
+            // has been written to it and is not taken is not waited for.
+            match termios::tcsetattr(input, SetArg::TCSANOW, before) {
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+
     /// When to go on without anything to wait for.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         self.look_at
@@ -305,14 +319,6 @@ fn is_foreground(terminal: BorrowedFd<'_>) -> bool {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let (Some(before), Ok(input)) = (&self.before, standard(0))
-            && is_foreground(input)
-        {
-            // The terminal may be gone, and with it what would be restored. What
-            // has been written to it and is not taken is not waited for.
-            match termios::tcsetattr(input, SetArg::TCSANOW, before) {
-                Ok(()) | Err(_) => {}
-            }
-        }
+        self.put_back();
     }
 }

@@ -789,6 +789,15 @@ pub fn ignore_signal(signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// Whether this process ignores a signal.
+pub fn ignores_signal(signal: i32) -> Result<bool> {
+    // SAFETY: sigaction is plain data for which all zeroes is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is installed; the structure outlives the call.
+    Errno::result(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) })?;
+    Ok(action.sa_sigaction == libc::SIG_IGN)
+}
+
 /// Gives a signal its default disposition.
 pub fn default_signal(signal: i32) -> Result<()> {
     // SAFETY: no handler is installed.

@@ -12,7 +12,8 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::signal::Signal;
 
 use crate::support::{
-    Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, patience, signal,
+    Bench, CALLERS, Caller, Run, command, descendants, eventually, finish, jailrun, patience,
+    signal,
 };
 
 /// A jail among the host's processes.
@@ -266,4 +267,39 @@ fn a_jail_in_the_background_of_a_shell_is_watched() {
     // The terminal was the shell's to set up.
     assert!(text.contains(" icanon"), "{text}");
     bench.assert_nothing_left();
+}
+
+#[test]
+fn a_jail_stops_and_goes_on_with_its_supervisor() {
+    // As Ctrl-Z does it where the command has no terminal of its own.
+    use std::os::unix::process::CommandExt as _;
+    for pid in ["private", "host"] {
+        let bench = Bench::new(&format!("[namespaces]\npid = \"{pid}\"\n{}", with_shell()));
+        let unit = bench.unit.to_str().unwrap();
+        let script = "(/probe sleep 60; exit 8) & /probe sleep 60; exit 7";
+        let words = ["up", "-q", unit, "--", "/bin/sh", "-c", script];
+        for caller in CALLERS {
+            // A process group with a parent outside: another is never stopped.
+            let mut command = command(caller, jailrun(), &words);
+            let child = command.process_group(0).spawn().unwrap();
+            let state = |pid: u32| {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                stat.rsplit(") ").next().and_then(|rest| rest.chars().next())
+            };
+            let all = || {
+                let inside = descendants(child.id());
+                inside.into_iter().chain([child.id()]).map(state).collect::<Vec<_>>()
+            };
+            // The supervisor, the init, and four of the command's.
+            let count = if pid == "private" { 6 } else { 5 };
+            eventually("the jail is up", || all().len() == count);
+            signal(&child, Signal::SIGTSTP);
+            eventually("it stops", || all().iter().all(|state| *state == Some('T')));
+            signal(&child, Signal::SIGCONT);
+            eventually("it goes on", || all().iter().all(|state| *state == Some('S')));
+            signal(&child, Signal::SIGTERM);
+            assert_eq!(finish(child).status, 143, "{caller:?} {pid}");
+            bench.assert_nothing_left();
+        }
+    }
 }
