@@ -23,7 +23,7 @@ use crate::plan::describe::{
 };
 use crate::plan::step::{
     FsOption, HostTree, IdMaps, IdRange, Landlock, MapWriter, MountFlags, Namespace, NodeKind,
-OpenMode, Overlay, Owners, Planned, Propagation, Source, Spot, Step, TimeOffsets, TreeSource,
+    OpenMode, Overlay, Owners, Planned, Propagation, Source, Spot, Step, TimeOffsets, TreeSource,
     Undo,
 };
 use crate::run::{FAILURE, state};
