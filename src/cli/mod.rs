@@ -132,8 +132,10 @@ fn write_at_end(text: &str) {
     // All of them together.
     static DEADLINE: OnceLock<Instant> = OnceLock::new();
     let deadline = *DEADLINE.get_or_init(|| Instant::now() + Duration::from_secs(2));
-    let output = run::output::Output::new(2);
-    let written = run::output::Until { output, deadline }.write_all(text.as_bytes());
+    let written = match run::output::Output::new(2) {
+        Ok(output) => run::output::Until { output, deadline }.write_all(text.as_bytes()),
+        Err(_) => std::io::stderr().write_all(text.as_bytes()),
+    };
     // As above, the exit status has to speak.
     match written {
         Ok(()) | Err(_) => {}

@@ -47,9 +47,12 @@ pub(super) fn enter(
         // before there is a command: one may leave something at once.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
         // What the caller has started before it became this program is not.
-        // Where they cannot be listed now, neither can they at the end, which
-        // fails then.
-        cx.inherited = supervise::children().unwrap_or_default();
+        cx.inherited = match supervise::children() {
+            // A kernel that does not list them does not at the end either,
+            // which fails then if there are any.
+            Err(Failed { errno: Errno::ENOENT, .. }) => Vec::new(),
+            listed => listed?,
+        };
     }
     // Clocks are set between their namespace and its first process, so that
     // one is entered by hand.

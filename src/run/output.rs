@@ -32,11 +32,14 @@ const TERMINAL_TAKES: usize = 32;
 
 impl Output {
     /// The stream of that number.
-    pub fn new(number: i32) -> Self {
-        let again = open_again(number);
-        let is_terminal = sys::borrow(number).is_ok_and(|it| unistd::isatty(it).unwrap_or(false));
+    pub fn new(number: i32) -> sys::Result<Self> {
+        let Ok(file) = sys::borrow(number) else {
+            return Ok(Self { number, again: None, piece: CHUNK });
+        };
+        let is_terminal = unistd::isatty(file).unwrap_or(false);
+        let again = open_again(number, file, is_terminal)?;
         let piece = if again.is_none() && is_terminal { TERMINAL_TAKES } else { CHUNK };
-        Self { number, again, piece }
+        Ok(Self { number, again, piece })
     }
 
     /// What to wait for until it takes something.
@@ -56,28 +59,36 @@ impl Output {
 /// Opens a terminal or a pipe once more, for writes that wait for nobody: the
 /// flag for that belongs to the open file, which the caller has, too. `None` for
 /// other files, and where it cannot be opened.
-fn open_again(number: i32) -> Option<OwnedFd> {
-    let file = sys::borrow(number).ok()?;
-    let stat = fstat(file).ok()?;
-    let is_terminal = unistd::isatty(file).unwrap_or(false);
+fn open_again(
+    number: i32,
+    file: BorrowedFd<'_>,
+    is_terminal: bool,
+) -> sys::Result<Option<OwnedFd>> {
+    let stat = fstat(file)?;
     match stat.st_mode & libc::S_IFMT {
         libc::S_IFIFO => {}
         // To open the other end of a pseudo-terminal is to make a new one.
         libc::S_IFCHR if is_terminal => {
             let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
             if major == 2 || (major, minor) == (5, 2) {
-                return None;
+                return Ok(None);
             }
         }
-        _ => return None,
+        _ => return Ok(None),
     }
     let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let open = |path: &Path| sys::open2(path, flags, 0).ok();
-    open(Path::new(&format!("/proc/self/fd/{number}"))).or_else(|| {
-        // After su(1) it belongs to somebody else, but may be this session's.
-        let is_ours = is_terminal && tcgetsid(file).is_ok();
-        if is_ours { open(Path::new("/dev/tty")) } else { None }
-    })
+    let open = |path: &Path| match sys::open2(path, flags, 0) {
+        Ok(file) => Ok(Some(file)),
+        Err(errno @ (Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE)) => Err(errno),
+        // It is somebody else's, has been hung up, or nobody reads it.
+        Err(_) => Ok(None),
+    };
+    if let Some(file) = open(Path::new(&format!("/proc/self/fd/{number}")))? {
+        return Ok(Some(file));
+    }
+    // After su(1) it belongs to somebody else, but may be this session's.
+    let is_ours = is_terminal && tcgetsid(file).is_ok();
+    if is_ours { open(Path::new("/dev/tty")) } else { Ok(None) }
 }
 
 /// A stream that is written to until a time.

@@ -474,18 +474,19 @@ impl Watch<'_> {
         if ours.is_empty() {
             return Ok(ours);
         }
+        // One that cannot be killed keeps no other alive.
+        let mut killed = Ok(());
         for directory in self.groups() {
-            // What it does not do is done below, and told when it is removed.
-            match state::kill_cgroup(directory) {
-                Ok(()) | Err(_) => {}
-            }
+            killed = killed.and(state::kill_cgroup(directory));
         }
         for pid in ours {
             // The number is this process's child's until it is reaped.
             match nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL) {
-                Ok(()) | Err(_) => {}
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => killed = killed.and(Err(errno.into())),
             }
         }
+        killed?;
         self.reap_left()?;
         let listed = self.jails_children()?;
         let mut left = listed.clone();

@@ -61,7 +61,7 @@ impl Relay {
         let mut relay = Self {
             held: Some(sys::open_terminal_peer(master.as_fd())?),
             master,
-            output: Output::new(1),
+            output: Output::new(1)?,
             look_at: None,
             before: None,
             pending: Vec::new(),

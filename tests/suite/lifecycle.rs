@@ -292,11 +292,13 @@ fn a_jail_stops_and_goes_on_with_its_supervisor() {
             };
             // The supervisor, the init, and four of the command's.
             let count = if pid == "private" { 6 } else { 5 };
-            eventually("the jail is up", || all().len() == count);
+            let all_are = |wanted| all().iter().all(|state| *state == Some(wanted));
+            // Until a new process executes its program, its parent cannot stop.
+            eventually("the jail is up", || all().len() == count && all_are('S'));
             signal(&child, Signal::SIGTSTP);
-            eventually("it stops", || all().iter().all(|state| *state == Some('T')));
+            eventually("it stops", || all_are('T'));
             signal(&child, Signal::SIGCONT);
-            eventually("it goes on", || all().iter().all(|state| *state == Some('S')));
+            eventually("it goes on", || all_are('S'));
             signal(&child, Signal::SIGTERM);
             assert_eq!(finish(child).status, 143, "{caller:?} {pid}");
             bench.assert_nothing_left();
