@@ -489,8 +489,12 @@ impl Watch<'_> {
         killed?;
         self.reap_left()?;
         let listed = self.jails_children()?;
-        let mut left = listed.clone();
-        left.retain(|pid| !has_ended(*pid));
+        let mut left = Vec::new();
+        for pid in &listed {
+            if !has_ended(*pid)? {
+                left.push(*pid);
+            }
+        }
         if left.is_empty() {
             // What has ended since it was listed has left its own children.
             left = self.jails_children()?;
@@ -599,7 +603,7 @@ fn children_of(pid: i32) -> Vec<i32> {
 fn stop_one(pid: i32, parents: &[i32]) -> Option<OwnedFd> {
     // Held before it is looked at: its number may be another's by then.
     let process = sys::pidfd_open(u32::try_from(pid).ok()?).ok()?;
-    let (state, parent) = state_of(pid)?;
+    let (state, parent) = state_of(pid).ok()??;
     let this = i32::try_from(std::process::id()).ok()?;
     let is_jails = parent == this || parents.contains(&parent);
     if !is_jails || matches!(state, b'T' | b't' | b'Z' | b'X') {
@@ -609,17 +613,23 @@ fn stop_one(pid: i32, parents: &[i32]) -> Option<OwnedFd> {
 }
 
 /// What a process does, as proc(5) has it, and its parent; `None` when it is gone.
-fn state_of(pid: i32) -> Option<(u8, i32)> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+fn state_of(pid: i32) -> Applied<Option<(u8, i32)>> {
+    let stat = match std::fs::read(format!("/proc/{pid}/stat")).map_err(Failed::from) {
+        Err(Failed { errno: Errno::ENOENT | Errno::ESRCH, .. }) => return Ok(None),
+        stat => stat?,
+    };
     // The name before it may hold anything.
-    let behind = stat.rsplit(|byte| *byte == b')').next()?;
-    let mut words = std::str::from_utf8(behind).ok()?.split_whitespace();
-    Some((*words.next()?.as_bytes().first()?, words.next()?.parse().ok()?))
+    let behind = stat.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    let text = String::from_utf8_lossy(behind);
+    let mut words = text.split_whitespace();
+    let state = words.next().and_then(|word| word.bytes().next());
+    let parent = words.next().and_then(|word| word.parse().ok());
+    Ok(state.zip(parent))
 }
 
 /// Whether a process has ended, and waits for who traces it.
-fn has_ended(pid: i32) -> bool {
-    state_of(pid).is_none_or(|(state, _)| matches!(state, b'Z' | b'X'))
+fn has_ended(pid: i32) -> Applied<bool> {
+    Ok(state_of(pid)?.is_none_or(|(state, _)| matches!(state, b'Z' | b'X')))
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -83,6 +83,11 @@ fn is_harmless(calls: &[Call], at: usize, errno: i32) -> Option<&'static str> {
         ("open" | "openat" | "read", _) if HEAP_FILES.contains(&path) => {
             "glibc's heap goes by a guess instead"
         }
+        ("open" | "openat" | "read", _)
+            if path.ends_with("/memory.events") || path.ends_with("/memory.oom_control") =>
+        {
+            "whether a process was killed for memory is told, and decides nothing"
+        }
         (_, libc::EINTR) => "a call that a signal has interrupted is made again",
         ("statx" | "fstat", libc::ENOMEM) if call.path.is_empty() && reads_same => {
             "the size of a file that is read to its end is a hint alone"
