@@ -23,9 +23,9 @@ fn is_handed_out(lines: &[Line<'_>], line: &Line<'_>) -> bool {
     mountinfo::is_handed_out(&line.fstype) && mountinfo::holder(lines, &line.target) == Some(line)
 }
 
-/// The lines in an order in which what lies below comes before what lies over
-/// it. That of the kernel is by age, and a tree that was opened before others
-/// were mounted is older than they are.
+/// The lines by age, as the kernel gives them, but of those on one place the ones
+/// below before the ones over them: a tree that was opened before others were
+/// mounted is older than they are.
 fn from_below(lines: &[Line<'_>]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lines.len()).collect();
     let mut targets: Vec<&OsStr> = lines.iter().map(|line| line.target.as_os_str()).collect();
@@ -37,10 +37,24 @@ fn from_below(lines: &[Line<'_>]) -> Vec<usize> {
         lines.iter().enumerate().map(|(index, line)| (line.id, index)).collect();
     let parent = |index: &usize| by_id.get(&lines[*index].parent).copied();
     // No more of them than there are lines: a mount may be its own parent.
-    let depth = |index: &usize| {
-        std::iter::successors(Some(*index), |index| parent(index)).take(lines.len()).count()
+    let lies_over = |over: usize, below: usize| {
+        let above = std::iter::successors(parent(&over), |index| parent(index));
+        above.take(lines.len()).any(|index| index == below)
     };
-    order.sort_by_cached_key(depth);
+    let mut places: BTreeMap<&OsStr, Vec<usize>> = BTreeMap::new();
+    for (index, line) in lines.iter().enumerate() {
+        places.entry(line.target.as_os_str()).or_default().push(index);
+    }
+    for stacked in places.values().filter(|place| place.len() > 1) {
+        let mut sorted: Vec<usize> = Vec::with_capacity(stacked.len());
+        for line in stacked {
+            let over = sorted.iter().position(|other| lies_over(*other, *line));
+            sorted.insert(over.unwrap_or(sorted.len()), *line);
+        }
+        for (place, line) in stacked.iter().zip(sorted) {
+            order[*place] = line;
+        }
+    }
     order
 }
 
@@ -185,6 +199,17 @@ mod tests {
             "{ROOT}2 3 8:2 / /tmp ro - ext4 /dev/sdb rw\n3 1 0:1 / /tmp ro - tmpfs tmpfs rw\n"
         );
         assert_eq!(check(&[root, below, over], &text), Ok(()));
+    }
+
+    #[test]
+    fn what_is_hidden_deeper_than_a_planned_mount_is_not_taken_for_it() {
+        let open = ExpectedMount { with_kernel: true, ..expected("/", None, true) };
+        let dev = expected("/dev", Some("tmpfs"), false);
+        let shm = expected("/dev/shm", Some("tmpfs"), false);
+        let stack = "2 1 0:1 / /dev ro - devtmpfs d rw\n3 2 0:2 / /dev/shm ro - tmpfs a rw\n\
+                     4 3 0:2 / /dev/shm ro - tmpfs a rw\n5 4 0:2 / /dev/shm ro - tmpfs a rw\n\
+                     6 2 0:3 / /dev ro - tmpfs b rw\n7 6 0:4 / /dev/shm ro - tmpfs c rw\n";
+        assert_eq!(check(&[open, dev, shm], &format!("{ROOT}{stack}")), Ok(()));
     }
 
     #[test]

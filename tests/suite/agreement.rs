@@ -828,7 +828,7 @@ fn control_characters_come_through_the_script_and_reach_no_terminal() {
         let run = bench.up(caller, &["--dry-run", "--json"]);
         assert!(!run.stdout.contains(is_obeyed), "{run:?}");
         let steps = run.json()["steps"].to_string();
-        assert!(steps.contains("u001b"), "{steps}");
+        assert!(steps.contains(r"\u{1b}"), "{steps}");
     }
 }
 

@@ -157,6 +157,7 @@ const CALLS: &[Known] = &[
     (libc::SYS_bpf, "bpf", None, &[ENOMEM, EMFILE, EPERM]),
     (libc::SYS_setrlimit, "setrlimit", None, &[EPERM]),
     (libc::SYS_prlimit64, "prlimit64", None, &[EPERM]),
+    (libc::SYS_getpriority, "getpriority", None, &[EPERM]),
     (libc::SYS_setpriority, "setpriority", None, &[EPERM]),
     (libc::SYS_sched_setaffinity, "sched_setaffinity", None, &[EPERM]),
     (libc::SYS_mmap, "mmap", None, &[ENOMEM]),
