@@ -427,6 +427,11 @@ impl Drop for HeldJail {
     }
 }
 
+fn has_stopped(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && line.contains("T (stopped)"))
+}
+
 fn is_there(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
@@ -473,7 +478,11 @@ fn stopping(sheet: &mut Sheet) {
                     let command = *open.inside.last().unwrap();
                     assert!(has_signal(command, &["SigIgn"], Signal::SIGTERM));
                 }
-                _ => eventually("TERM has arrived, and is not taken", || {
+                // It is continued, to end in order, and ignores TERM.
+                Held::Stopped => {
+                    eventually("it goes on", || open.inside.iter().all(|pid| !has_stopped(*pid)))
+                }
+                Held::Frozen(_) => eventually("TERM has arrived, and is not taken", || {
                     has_signal(first, &PENDING, Signal::SIGTERM)
                 }),
             }
