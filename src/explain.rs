@@ -108,7 +108,11 @@ fn fragment(step: &Step, plan: &Plan) -> Fragment {
         Step::CreateCgroup { directory } => {
             let directory = quote_path(directory);
             // An empty one of that name is what a killed launch has left.
-            Run(vec![format!("rmdir {directory} 2>/dev/null || :"), format!("mkdir {directory}")])
+            Run(vec![
+                format!("rmdir {directory} 2>/dev/null || :"),
+                format!("mkdir {directory}"),
+                format!("made=${{made-}}:{directory}:"),
+            ])
         }
         Step::EnableControllers { directory, controllers } => {
             let words: Vec<_> = controllers.iter().map(|name| format!("+{name}")).collect();
@@ -756,8 +760,9 @@ fn remount(words: &[&str], target: &str) -> String {
 
 /// Processes that have just been killed are not gone at once, and what is left
 /// of a jail in the host's pid namespace ends with it.
-const REMOVE_GROUP: &str = r#"# remove_group DIRECTORY: and ends what still runs in it
+const REMOVE_GROUP: &str = r#"# remove_group DIRECTORY: one made here, and ends what still runs in it
 remove_group() {
+  case ${made-} in *":$1:"*) ;; *) return ;; esac
   for try in 1 2 3 4 5 6 7 8 9 10; do
     if [ ! -d "$1" ] || rmdir "$1"; then return; fi
     kill -KILL $(cat "$1/cgroup.procs")
@@ -1086,7 +1091,10 @@ impl<'a> Writer<'a> {
     fn keep_oom_score_adj(&mut self) {
         let is_set = |planned: &Planned| matches!(planned.step, Step::SetOomScoreAdjust { .. });
         if !has_proc(self.plan) && self.plan.steps.iter().any(is_set) {
-            let fd = self.free_fds.pop().unwrap_or(3);
+            let Some(fd) = self.free_fds.pop() else {
+                self.stop("a write to /proc/self/oom_score_adj, for which no descriptor is left");
+                return;
+            };
             self.locks.push(fd);
             self.line(&format!("exec {fd}>/proc/self/oom_score_adj"));
             self.oom_score_adj = Some(fd);

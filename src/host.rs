@@ -529,8 +529,7 @@ impl Host for Machine {
                         |why: &dyn std::fmt::Display| format!("`{}`: {why}", path.display());
                     let file = std::fs::File::open(&path)
                         .map_err(|error| refused(&crate::unit::io_reason(&error)))?;
-                    let begun =
-                        crate::image::blob::begin(file, crate::image::layer::Limits::default());
+                    let begun = crate::image::blob::begin(file);
                     begun.map(|()| Config::default()).map_err(|error| refused(&error))
                 }
                 Ok(_) => Err(format!("`{}` is not a regular file", path.display())),

@@ -68,11 +68,13 @@ pub fn signal_named(text: &str) -> Option<i32> {
         (_, Some(distance)) => (last, distance),
         _ => return None,
     };
-    let (sign, digits) = match distance.split_at_checked(1) {
-        None => return Some(from),
-        Some(("+", digits)) if from == first => (1, digits),
-        Some(("-", digits)) if from == last => (-1, digits),
-        Some(_) => return None,
+    if distance.is_empty() {
+        return Some(from);
+    }
+    let (sign, digits) = match distance.split_at_checked(1)? {
+        ("+", digits) if from == first => (1, digits),
+        ("-", digits) if from == last => (-1, digits),
+        _ => return None,
     };
     // The parser itself would take a sign.
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -91,13 +91,23 @@ pub fn unpack_blob(
     })
 }
 
-/// Reads as much of a blob as tells whether it begins as a layer does.
-pub fn begin(blob: impl Read, limits: Limits) -> Result<(), LayerError> {
+/// Reads as much of a blob as tells whether it begins as a layer does; what is
+/// wrong further on is found when it is unpacked.
+pub fn begin(blob: impl Read) -> Result<(), LayerError> {
+    const BEGINNING: u64 = 4 << 20;
     let mut input = io::BufReader::with_capacity(4096, blob);
     let start = input.fill_buf().map_err(|error| LayerError::blob(Reason::Read(error)))?;
+    if start.starts_with(b"\xfd7zXZ\0") || start.starts_with(b"BZh") {
+        let what = "compressed in a way that is not read, expected gzip, zstd or nothing";
+        return Err(LayerError::blob(Reason::Malformed(what.to_owned())));
+    }
     let compression = Compression::detect(start);
     let stream = io::BufReader::new(Decoder::new(input, compression));
-    Reader::new(stream, limits, EndMarker::Optional).next_entry().map(drop)
+    let limits = Limits { bytes: BEGINNING, ..Limits::default() };
+    match Reader::new(stream, limits, EndMarker::Optional).next_entry() {
+        Err(LayerError { reason: Reason::Limit(Limit::Bytes, _), .. }) => Ok(()),
+        begun => begun.map(drop),
+    }
 }
 
 /// Names the entry at which the data broke off, where that says something.

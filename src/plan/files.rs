@@ -26,9 +26,9 @@ pub(super) struct PasswdLine {
 }
 
 impl<H: Host> Planner<'_, H> {
-    /// Lines of a file of the jail, split at colons; a reason where there are
-    /// none to be had.
-    fn table(&self, path: &str) -> Result<Vec<Vec<String>>, String> {
+    /// A file of the jail, however many lines it has; a reason where there is none
+    /// to be had.
+    fn table(&self, path: &str) -> Result<Vec<u8>, String> {
         let reason = |error: std::io::Error| {
             format!("`{path}` of the jail: {}", crate::unit::io_reason(&error))
         };
@@ -40,7 +40,7 @@ impl<H: Host> Planner<'_, H> {
         let is_elsewhere = real.as_os_str() != path;
         let elsewhere = || is_elsewhere.then(|| self.mounted(real)).flatten();
         if let Some(content) = self.mounted(Path::new(path)).or_else(elsewhere) {
-            return content.map(|content| lines(&content));
+            return content;
         }
         let found = match walk.map_err(reason)? {
             Walk::Found(found, Kind::File { .. }) => found,
@@ -50,7 +50,7 @@ impl<H: Host> Planner<'_, H> {
         let Some(behind) = self.view.behind(self.host, &found) else {
             return Err(format!("the jail has no `{path}`"));
         };
-        Ok(lines(&self.all_of(&behind).map_err(reason)?))
+        self.all_of(&behind).map_err(reason)
     }
 
     /// A file as a whole.
@@ -107,21 +107,24 @@ impl<H: Host> Planner<'_, H> {
         &self,
         accept: impl Fn(&PasswdLine) -> bool,
     ) -> Result<Option<PasswdLine>, String> {
-        let lines = self.table("/etc/passwd")?;
-        Ok(lines.iter().find_map(|fields| {
-            let [name, _, uid, gid, _, home, ..] = &fields[..] else { return None };
-            let line =
-                PasswdLine { name: name.clone(), uid: id(uid)?, gid: id(gid)?, home: home.clone() };
+        let content = self.table("/etc/passwd")?;
+        Ok(String::from_utf8_lossy(&content).lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            let (uid, gid) = (id(fields.nth(1)?)?, id(fields.next()?)?);
+            let home = fields.nth(1)?;
+            let line = PasswdLine { name: name.to_owned(), uid, gid, home: home.to_owned() };
             accept(&line).then_some(line)
         }))
     }
 
     /// The gid of a group's name.
     pub(super) fn group(&self, wanted: &str) -> Result<Option<u32>, String> {
-        let lines = self.table("/etc/group")?;
-        Ok(lines.iter().find_map(|fields| match &fields[..] {
-            [name, _, gid, ..] if name == wanted => id(gid),
-            _ => None,
+        let content = self.table("/etc/group")?;
+        Ok(String::from_utf8_lossy(&content).lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let is_wanted = fields.next()? == wanted;
+            is_wanted.then(|| id(fields.nth(1)?)).flatten()
         }))
     }
 }
@@ -130,9 +133,4 @@ impl<H: Host> Planner<'_, H> {
 /// means to leave what is.
 pub(super) fn id(text: &str) -> Option<u32> {
     text.parse().ok().filter(|id| *id != u32::MAX)
-}
-
-fn lines(content: &[u8]) -> Vec<Vec<String>> {
-    let text = String::from_utf8_lossy(content);
-    text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
 }

@@ -132,6 +132,7 @@ pub(super) fn with_defaults(unit: &Unit, config: &Config) -> Unit {
     }
     if let (None, Some(signal)) = (unit.lifecycle.stop_signal.span, &config.stop_signal)
         && let Some(number) = crate::names::signal_number(signal)
+        && number != libc::SIGCHLD
     {
         unit.lifecycle.stop_signal = Setting::default(Signal(number));
         from_image.push("lifecycle.stop-signal");

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::Planner;
 use super::step::{IdRange, Planned, Step};
-use super::view;
+use super::view::{self, Place};
 use crate::diagnostic::Diagnostic;
 use crate::host::{Attributes, Host};
 use crate::names;
@@ -146,8 +146,13 @@ impl<H: Host> Planner<'_, H> {
         let holder = expected.into_iter().flatten().rfind(|mount| {
             mount.target == found || view::rest_below(found, &mount.target).is_some()
         });
-        holder.is_some_and(|mount| mount.flags.noexec)
-            || self.view.behind(self.host, found).is_some_and(|path| self.host.is_noexec(&path))
+        if holder.is_some_and(|mount| mount.flags.noexec) {
+            return true;
+        }
+        // An overlay, or a copy, has none of the flags of what it is made of.
+        let is_made = |holder: view::Holder| matches!(holder.place, Place::Layers(_));
+        !self.view.holder(found).is_some_and(is_made)
+            && self.view.behind(self.host, found).is_some_and(|path| self.host.is_noexec(&path))
     }
 }
 

@@ -738,7 +738,7 @@ impl<H: Host> Planner<'_, H> {
         );
         let cwd = &self.unit.process.cwd;
         if self.view.is_of_process(&cwd.value.0) {
-            let message = format!("`{}` is another for each process", cwd.value.0.display());
+            let message = format!("`{}` is of one process", cwd.value.0.display());
             self.find(
                 Diagnostic::error("E0321", message)
                     .at_maybe(cwd.span, "lies in what one process has in `/proc`"),
@@ -895,7 +895,7 @@ impl<H: Host> Planner<'_, H> {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 (format!("`{shown}` leads through a file"), "no such directory", None)
             }
-            // What leads to a process has been told of, or cannot be followed.
+            // Of a link to what a process has, only the launch can tell.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return,
             Ok(Walk::Missing(_)) | Err(_) => (
                 format!("`{shown}` does not exist in the jail"),

@@ -707,7 +707,7 @@ impl<H: Host> Planner<'_, H> {
         let name = path.display();
         let reason = crate::unit::io_reason(error);
         let diagnostic = match view::is_of_process(error) {
-            true => Diagnostic::error("E0204", format!("`{name}` is another for each process"))
+            true => Diagnostic::error("E0204", format!("`{name}` is of one process"))
                 .note("what is mounted on the one of a process is not on that of the command"),
             false => Diagnostic::error("E0204", format!("`{name}` cannot be reached in the root")),
         };

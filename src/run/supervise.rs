@@ -249,7 +249,8 @@ impl Watch<'_> {
     }
 
     /// Stops with the jail, as a job of a shell does, and goes on with it: what
-    /// is not stopped would run with nobody to watch it. Time goes on meanwhile.
+    /// is not stopped would run with nobody to watch it, so that a jail that will
+    /// not stop is watched further. Time goes on meanwhile.
     fn pause(&mut self) {
         let stop = Signal::SIGTSTP;
         if sys::ignores_signal(stop as i32).unwrap_or(true) {
@@ -258,16 +259,19 @@ impl Watch<'_> {
         if let Some(relay) = &self.relay {
             relay.put_back();
         }
-        let stopped = self.stop_all();
-        // It happens where the signal is let through, unless nobody could
-        // continue this process: then the kernel takes no notice of it.
-        let set = SigSet::from_iter([stop]);
-        for done in [nix::sys::signal::raise(stop), set.thread_unblock(), set.thread_block()] {
-            match done {
-                Ok(()) | Err(_) => {}
+        let mut stopped = Vec::new();
+        if self.stop_all(&mut stopped).is_ok() {
+            // It happens where the signal is let through, unless nobody could
+            // continue this process: then the kernel takes no notice of it.
+            let set = SigSet::from_iter([stop]);
+            for done in [nix::sys::signal::raise(stop), set.thread_unblock(), set.thread_block()] {
+                match done {
+                    Ok(()) | Err(_) => {}
+                }
             }
         }
-        for process in stopped {
+        // Children first: one that sees its child stopped may stop itself.
+        for (_, process) in stopped.into_iter().rev() {
             match sys::pidfd_send_signal(process.as_fd(), libc::SIGCONT) {
                 Ok(()) | Err(_) => {}
             }
@@ -279,27 +283,41 @@ impl Watch<'_> {
         }
     }
 
-    /// Stops the processes of the jail that run; returns those.
-    fn stop_all(&self) -> Vec<OwnedFd> {
-        let mut stopped = Vec::new();
-        let mut seen = Vec::new();
+    /// Stops the processes of the jail that run, parents first; those are in the
+    /// list whether it succeeds or not.
+    fn stop_all(&self, stopped: &mut Vec<(i32, OwnedFd)>) -> Applied {
+        // One process may continue another as fast as that is stopped.
+        let deadline = Instant::now() + STOP_WITHIN;
         loop {
-            let before = seen.len();
+            let mut runs = false;
+            let mut seen = Vec::new();
             let mut next = match self.has_pid_namespace {
                 true => vec![self.first.as_raw()],
-                false => self.jails_children().unwrap_or_default(),
+                false => self.jails_children()?,
             };
             while let Some(pid) = next.pop() {
-                if !seen.contains(&pid) {
-                    seen.push(pid);
-                    stopped.extend(stop_one(pid, &seen));
+                if Instant::now() >= deadline {
+                    return Err(Failed::found("the jail does not stop"));
                 }
-                next.extend(children_of(pid));
+                if seen.contains(&pid) {
+                    continue;
+                }
+                let Some((process, state)) = look_at(pid, &seen)? else { continue };
+                seen.push(pid);
+                if !matches!(state, b'T' | b't' | b'X') && !has_ended(pid)? {
+                    runs = true;
+                    sys::pidfd_send_signal(process.as_fd(), libc::SIGSTOP)?;
+                    if !stopped.iter().any(|(known, _)| *known == pid) {
+                        stopped.push((pid, process));
+                    }
+                }
+                next.extend(children_of(pid)?);
             }
             // What runs until it is stopped may start others.
-            if seen.len() == before {
-                return stopped;
+            if !runs {
+                return Ok(());
             }
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
 
@@ -574,6 +592,9 @@ impl Watch<'_> {
     }
 }
 
+/// How long a jail may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long what has been killed may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -587,29 +608,37 @@ pub(super) fn children() -> Applied<Vec<i32>> {
 }
 
 /// The children of a process, of each of its threads.
-fn children_of(pid: i32) -> Vec<i32> {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
-    let lists = threads
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    lists
-        .flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<_>>())
-        .collect()
+fn children_of(pid: i32) -> Applied<Vec<i32>> {
+    let is_gone =
+        |error: &std::io::Error| matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH));
+    let mut children = Vec::new();
+    let threads = match std::fs::read_dir(format!("/proc/{pid}/task")) {
+        Err(error) if is_gone(&error) => return Ok(children),
+        threads => threads?,
+    };
+    for thread in threads {
+        match thread.and_then(|thread| std::fs::read_to_string(thread.path().join("children"))) {
+            Ok(list) => children.extend(list.split_whitespace().flat_map(str::parse::<i32>)),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(children)
 }
 
-/// Stops a process whose parent is known, unless it does not run.
-fn stop_one(pid: i32, parents: &[i32]) -> Option<OwnedFd> {
+/// A process with its state, if its parent is this one or one of those; nothing
+/// where it is gone, or its number is another's.
+fn look_at(pid: i32, parents: &[i32]) -> Applied<Option<(OwnedFd, u8)>> {
+    let number = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
     // Held before it is looked at: its number may be another's by then.
-    let process = sys::pidfd_open(u32::try_from(pid).ok()?).ok()?;
-    let (state, parent) = state_of(pid).ok()??;
-    let this = i32::try_from(std::process::id()).ok()?;
-    let is_jails = parent == this || parents.contains(&parent);
-    if !is_jails || matches!(state, b'T' | b't' | b'Z' | b'X') {
-        return None;
-    }
-    sys::pidfd_send_signal(process.as_fd(), libc::SIGSTOP).ok().map(|()| process)
+    let process = match sys::pidfd_open(number) {
+        Err(Errno::ESRCH) => return Ok(None),
+        process => process?,
+    };
+    let Some((state, parent)) = state_of(pid)? else { return Ok(None) };
+    let this = i32::try_from(std::process::id()).ok();
+    let is_jails = this == Some(parent) || parents.contains(&parent);
+    Ok(is_jails.then_some((process, state)))
 }
 
 /// What a process does, as proc(5) has it, and its parent; `None` when it is gone.
@@ -627,9 +656,17 @@ fn state_of(pid: i32) -> Applied<Option<(u8, i32)>> {
     Ok(state.zip(parent))
 }
 
-/// Whether a process has ended, and waits for who traces it.
+/// Whether a process has ended, and waits for who traces it. Its first thread may
+/// have ended alone.
 fn has_ended(pid: i32) -> Applied<bool> {
-    Ok(state_of(pid)?.is_none_or(|(state, _)| matches!(state, b'Z' | b'X')))
+    Ok(match state_of(pid)? {
+        None | Some((b'X', _)) => true,
+        Some((b'Z', _)) => {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+            threads.map_or(0, Iterator::count) < 2
+        }
+        Some(_) => false,
+    })
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -84,9 +84,8 @@ impl Relay {
         // The kernel stops who reads the terminal or sets it up from the
         // background: the jail would run on with nobody to watch it.
         SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block()?;
-        self.take_input()?;
         self.resize();
-        Ok(())
+        self.take_input()
     }
 
     /// Sets the caller's terminal up for the jail, unless this process is in the
@@ -98,6 +97,8 @@ impl Relay {
             return Ok(());
         }
         self.look_at = None;
+        // Who is in the background is not told of a new size.
+        self.resize();
         if self.before.is_none() {
             self.before = termios::tcgetattr(input).ok();
         }

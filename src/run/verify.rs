@@ -1,7 +1,7 @@
 //! Comparing what is mounted with what was planned.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io::Read;
 
@@ -36,20 +36,22 @@ fn from_below(lines: &[Line<'_>]) -> Vec<usize> {
     let by_id: BTreeMap<u32, usize> =
         lines.iter().enumerate().map(|(index, line)| (line.id, index)).collect();
     let parent = |index: &usize| by_id.get(&lines[*index].parent).copied();
-    // No more of them than there are lines: a mount may be its own parent.
-    let lies_over = |over: usize, below: usize| {
-        let above = std::iter::successors(parent(&over), |index| parent(index));
-        above.take(lines.len()).any(|index| index == below)
-    };
     let mut places: BTreeMap<&OsStr, Vec<usize>> = BTreeMap::new();
     for (index, line) in lines.iter().enumerate() {
         places.entry(line.target.as_os_str()).or_default().push(index);
     }
     for stacked in places.values().filter(|place| place.len() > 1) {
-        let mut sorted: Vec<usize> = Vec::with_capacity(stacked.len());
+        let (mut sorted, mut done) = (Vec::with_capacity(stacked.len()), BTreeSet::new());
         for line in stacked {
-            let over = sorted.iter().position(|other| lies_over(*other, *line));
-            sorted.insert(over.unwrap_or(sorted.len()), *line);
+            // Down through what it lies on in this place.
+            let (mut chain, mut next) = (Vec::new(), Some(*line));
+            while let Some(index) = next
+                .filter(|index| lines[*index].target == lines[*line].target && done.insert(*index))
+            {
+                chain.push(index);
+                next = parent(&index);
+            }
+            sorted.extend(chain.into_iter().rev());
         }
         for (place, line) in stacked.iter().zip(sorted) {
             order[*place] = line;

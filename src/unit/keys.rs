@@ -720,7 +720,7 @@ pub const KEYS: &[Key] = &[
         "masked-paths",
         "paths",
         "[\"@default\"]",
-        "Hidden: directories are empty, files are `/dev/null`. `@default` is the list below; `-PATH` takes one away. What `/proc` shows of one process, as below `/proc/self` or `/proc/1`, can be neither hidden, protected nor mounted on: it is another for each process.",
+        "Hidden: directories are empty, files are `/dev/null`. `@default` is the list below; `-PATH` takes one away. What `/proc` shows of one process, as below `/proc/self` or `/proc/1`, can be neither hidden, protected nor mounted on.",
     ),
     key(
         "security",

@@ -656,7 +656,7 @@ fn with_tables(tables: &str) -> String {
 
 #[test]
 fn what_procfs_has_of_one_process_is_no_target() {
-    let told = "is another for each process";
+    let told = "is of one process";
     for (tables, told) in [
         ("[security]\nmasked-paths = [\"@default\", \"/proc/net\"]", told),
         ("[security]\nmasked-paths = [\"@default\", \"/proc/self/environ\"]", told),

@@ -881,6 +881,19 @@ fn a_manifest_that_is_a_configuration_too_names_two_images() {
     assert_ne!(two(&good, "a")[0], two(&evil, "a")[0], "the directories above");
 }
 
+/// It was read to its end by whoever planned.
+#[test]
+fn an_archive_without_end_is_looked_into_at_its_beginning() {
+    let bench = Bench::new(Caller::User);
+    let volumes = member("a name", b'V', "", b"").repeat(1 << 14);
+    fs::write(bench.join("a.tar"), volumes).unwrap();
+    let begun = jailrun::image::blob::begin(fs::File::open(bench.join("a.tar")).unwrap());
+    assert!(begun.is_ok(), "{begun:?}");
+    let squeezed = b"BZh91AY&SY and more of it than a header has in it at the very least";
+    let error = jailrun::image::blob::begin(&squeezed[..]).unwrap_err().to_string();
+    assert!(error.contains("expected gzip, zstd or nothing"), "{error}");
+}
+
 /// As `tar --label` writes it.
 #[test]
 fn the_name_of_a_volume_is_no_entry() {

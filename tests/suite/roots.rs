@@ -257,6 +257,24 @@ fn changes_that_the_kernel_would_not_keep_are_no_launch() {
 }
 
 #[test]
+fn a_program_of_a_layer_is_run_whatever_the_layers_mount_forbids() {
+    // The overlay is a mount of its own.
+    let bench = bench("path = \"{dir}/it\"\nephemeral = true", "");
+    host(&bench, "mkdir it");
+    let script = format!(
+        "cd {}; mount -t tmpfs -o noexec t it; cp -a base/. it
+         {jailrun} up --dry-run {unit} -- /probe true >&2 && {jailrun} up --quiet {unit} -- /probe true",
+        bench.directory.path().display(),
+        jailrun = jailrun().display(),
+        unit = bench.unit.display(),
+    );
+    let words = ["-m", "sh", "-c", &script];
+    let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+    assert_eq!(run.status, 0, "{run:?}");
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn as_many_layers_as_the_kernel_takes() {
     // Beyond a page of options the kernel was given a part of them, and the
     // jail a part of its layers.
