@@ -941,7 +941,7 @@ fn loop_devices(image: &Path) -> String {
 }
 
 #[test]
-fn a_script_that_can_not_map_the_ids_of_a_tree_stops_and_leaves_no_device() {
+fn packed_roots_whose_ids_a_script_can_not_map_stop_it_and_leave_no_device() {
     let bench = bench("", "");
     let directory = bench.directory.path();
     let pack = "tar -C root -cf root.tar .; mksquashfs root root.squashfs -quiet -noappend >/dev/null; chown -R 0:0 .";
