@@ -11,7 +11,7 @@ use nix::unistd;
 
 use super::context::{Context, Flow};
 use super::error::{Applied, Failed};
-use super::{ids, supervise};
+use super::{ids, processes};
 use crate::plan::step::{HostTree, IdMaps, MapWriter, Namespace, TimeOffsets};
 use crate::sys::{self, Cloned};
 
@@ -47,7 +47,7 @@ pub(super) fn enter(
         // before there is a command: one may leave something at once.
         sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0)?;
         // What the caller has started before it became this program is not.
-        cx.inherited = match supervise::children() {
+        cx.inherited = match processes::children() {
             // A kernel that does not list them does not at the end either,
             // which fails then if there are any.
             Err(Failed { errno: Errno::ENOENT, .. }) => Vec::new(),

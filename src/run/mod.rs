@@ -8,9 +8,11 @@
 //! - `paths`, `mounts` and `images` put up the jail's tree, and `verify`
 //!   compares it with the plan;
 //! - `init` is the jail's first process, `start` the one that becomes the
-//!   command, with `landlock` and the `terminal`, whose `output` may find no reader;
+//!   command, with `landlock` and the `terminal`, whose `output` may find no
+//!   reader;
 //! - `kernel_files` and `devices` are what is written for limits;
-//! - `supervise` watches, and `state` is the journal and the taking back.
+//! - `supervise` watches, by what `processes` tells, and `state` is the journal
+//!   and the taking back.
 
 mod apply;
 mod context;
@@ -25,6 +27,7 @@ mod landlock;
 mod mounts;
 pub mod output;
 mod paths;
+mod processes;
 mod start;
 pub mod state;
 mod supervise;
