@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 mod closure;
+mod command;
 pub(crate) mod danger;
 pub mod describe;
 pub(crate) mod devices;
@@ -24,6 +25,7 @@ mod seccomp;
 mod stack;
 pub mod step;
 mod sysctl;
+mod user;
 pub mod view;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,9 @@ use jailrun::unit::keys;
 use serde_json::Value;
 
 use crate::examples::Examples;
-use crate::support::{Bench, Caller, Run, command, finish, jailrun, scratch};
+use crate::support::{
+    Bench, Caller, Run, command, finish, jailrun, scratch, shell_with_own_mounts,
+};
 
 /// `jailrun audit ARGUMENTS` by a caller whose home is `home`.
 fn audit(caller: Caller, home: &str, arguments: &[&str]) -> Run {
@@ -273,10 +275,10 @@ fn the_hosts_proc_that_comes_along_with_a_bind_is_seen() {
     fs::create_dir_all(bench.root.join("inner/proc")).unwrap();
     let of = |at: &Path, set: &[&str]| {
         let script = format!("mount -t proc proc {}\nexec \"$@\"", at.display());
-        let mut words = vec!["--mount", "sh", "-euc", &script, "sh", jailrun().to_str().unwrap()];
-        words.extend(["audit", "--json", bench.unit.to_str().unwrap()]);
+        let unit = bench.unit.to_str().unwrap();
+        let mut words = vec![jailrun().to_str().unwrap(), "audit", "--json", unit];
         words.extend(set.iter().flat_map(|set| ["--set", set]));
-        let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+        let run = shell_with_own_mounts(&script, &words);
         assert_eq!(run.status, 0, "{run:?}");
         run.json()[0].clone()
     };

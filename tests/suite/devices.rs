@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use crate::support::{Bench, CALLERS, Caller, Run, command, finish, jailrun, run};
+use crate::support::{Bench, CALLERS, Caller, Run, jailrun, run, shell_with_own_mounts};
 
 /// A device that every host has and no jail is given.
 const FUSE: &str = "/dev/fuse";
@@ -161,11 +161,9 @@ fn a_program_on_a_v2_group_refuses_the_same() {
             Some(path) => format!("umount {} && exec \"$@\"", path.display()),
             None => "exec \"$@\"".to_owned(),
         };
-        let mut arguments = vec!["--mount", "sh", "-ec", &script, "sh"];
         let unit = bench.unit.to_str().unwrap();
-        arguments.extend([jailrun().to_str().unwrap(), "up", unit, "--quiet", "--", "/probe"]);
-        arguments.extend(words);
-        finish(command(Caller::Root, Path::new("unshare"), &arguments).spawn().unwrap())
+        let up = [jailrun().to_str().unwrap(), "up", unit, "--quiet", "--", "/probe"];
+        shell_with_own_mounts(&script, &[&up[..], words].concat())
     };
     let bench = Bench::new(OPEN);
     assert_eq!(errno(&up(&bench, &["mknod", "/data/node", "c", &major, &minor])), "EPERM");

@@ -1057,10 +1057,8 @@ fn a_reader_that_has_stopped_reading_does_not_hold_the_jail_up() {
 /// Runs jailrun in a mount namespace in which `mounts` has been run.
 fn up_after(bench: &Bench, mounts: &str, arguments: &[&str]) -> crate::support::Run {
     let script = format!("{mounts}\nexec \"$@\"");
-    let fixed = ["--mount", "sh", "-euc", &script, "sh", jailrun().to_str().unwrap(), "up"];
-    let unit = [bench.unit.to_str().unwrap(), "--quiet"];
-    let words = [&fixed[..], &unit, arguments].concat();
-    finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap())
+    let up = [jailrun().to_str().unwrap(), "up", bench.unit.to_str().unwrap(), "--quiet"];
+    crate::support::shell_with_own_mounts(&script, &[&up[..], arguments].concat())
 }
 
 #[test]

@@ -29,4 +29,5 @@ mod roots;
 mod seccomp;
 mod support;
 mod sysctls;
+mod told;
 mod trees;

@@ -9,7 +9,8 @@ use std::process::{Child, Command};
 use serde_json::Value;
 
 use crate::support::{
-    Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch, write_script,
+    Bench, CALLERS, Caller, Run, command, eventually, finish, jailrun, run, scratch,
+    shell_with_own_mounts, write_script,
 };
 
 /// A tree that a shell can run in: `base`, with the host's programs bound in.
@@ -249,8 +250,7 @@ fn changes_that_the_kernel_would_not_keep_are_no_launch() {
         jailrun().display(),
         bench.unit.display(),
     );
-    let words = ["-m", "sh", "-c", &script];
-    let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+    let run = shell_with_own_mounts(&script, &[]);
     assert_eq!(run.status, 125, "{run:?}");
     assert!(run.stderr.contains("nothing can be changed: the kernel cannot use"), "{run:?}");
     bench.assert_nothing_left();
@@ -268,8 +268,7 @@ fn a_program_of_a_layer_is_run_whatever_the_layers_mount_forbids() {
         jailrun = jailrun().display(),
         unit = bench.unit.display(),
     );
-    let words = ["-m", "sh", "-c", &script];
-    let run = finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap());
+    let run = shell_with_own_mounts(&script, &[]);
     assert_eq!(run.status, 0, "{run:?}");
     bench.assert_nothing_left();
 }
@@ -601,11 +600,10 @@ fn layers_can_be_entered_by_chroot() {
     }
 }
 
-/// A mount namespace of the test's own with mounts below the base, in which a
-/// script runs: no mount is left behind.
+/// Runs a script where there are mounts below the base.
 fn among_mounts(bench: &Bench, script: &str) -> Run {
     let script = format!(
-        "set -eu; base={base}; mkdir -p $base/one $base/hidden; touch $base/file
+        "base={base}; mkdir -p $base/one $base/hidden; touch $base/file
          mount -t tmpfs a $base/one; mkdir $base/one/in; echo a >$base/one/text
          mount -t tmpfs b $base/one/in; echo b >$base/one/in/text
          mount --bind /etc/hostname $base/file
@@ -618,9 +616,7 @@ fn among_mounts(bench: &Bench, script: &str) -> Run {
         jailrun = jailrun().display(),
         unit = bench.unit.display(),
     );
-    finish(
-        command(Caller::Root, Path::new("unshare"), &["-m", "sh", "-c", &script]).spawn().unwrap(),
-    )
+    shell_with_own_mounts(&script, &[])
 }
 
 #[test]

@@ -203,6 +203,13 @@ impl Bench {
         run(caller, &words)
     }
 
+    /// `jailrun up UNIT --dry-run ARGUMENTS`.
+    pub fn dry_run(&self, caller: Caller, arguments: &[&str]) -> Run {
+        let mut words = vec!["up", self.unit.to_str().unwrap(), "--dry-run"];
+        words.extend(arguments);
+        run(caller, &words)
+    }
+
     /// Runs the probe with a subcommand in the jail.
     pub fn probe(&self, caller: Caller, words: &[&str]) -> Run {
         let mut arguments = vec!["--", "/probe"];
@@ -308,6 +315,13 @@ pub fn patience() -> u32 {
 /// Runs jailrun to its end, within a minute.
 pub fn run(caller: Caller, arguments: &[impl AsRef<OsStr>]) -> Run {
     finish(command(caller, jailrun(), arguments).spawn().unwrap())
+}
+
+/// Runs a shell script as root in a mount namespace of its own, with these words
+/// as `$1` and so on: no mount of it is left.
+pub fn shell_with_own_mounts(script: &str, words: &[&str]) -> Run {
+    let words = [&["--mount", "sh", "-euc", script, "sh"], words].concat();
+    finish(command(Caller::Root, Path::new("unshare"), &words).spawn().unwrap())
 }
 
 /// Starts a command whose standard input is this text. One that ends without
