@@ -24,9 +24,11 @@ pub enum Outlook {
     Works,
     /// Something it needs is not there.
     Fails(String),
+    /// What it needs lies where nobody can look yet.
+    Unknown(String),
 }
 
-use Outlook::{Fails, Works};
+use Outlook::{Fails, Unknown, Works};
 
 /// What a step needs, looked up on the host.
 pub fn outlook(step: &Step, host: &impl Host) -> Outlook {
@@ -296,10 +298,25 @@ impl DryRun<'_> {
         plan.map_or(&[][..], |plan| &plan.steps)
             .iter()
             .map(|planned| {
-                let outlook = outlook(&planned.step, host);
+                let outlook = match self.unknown(&planned.step) {
+                    Some(reason) => Unknown(reason.to_owned()),
+                    None => outlook(&planned.step, host),
+                };
                 (outlook, describe(&planned.step), asked_by(planned.origin, self.sources))
             })
             .collect()
+    }
+
+    /// What has to be done before the file that a step is about can be looked for.
+    fn unknown(&self, step: &Step) -> Option<&str> {
+        let key = match step {
+            Step::Exec { .. } => "process.command",
+            Step::ChangeDirectory { .. } => "process.cwd",
+            Step::SetIds { .. } => "process.user",
+            _ => return None,
+        };
+        let unknown = self.planning.unknown.iter().find(|(of, _)| *of == key);
+        unknown.map(|(_, reason)| &**reason)
     }
 
     /// Every setting in force with its value and the place that set it.
@@ -332,7 +349,7 @@ impl DryRun<'_> {
     /// Whether the launch would work.
     pub fn would_work(&self, host: &impl Host) -> bool {
         self.planning.plan.is_some()
-            && self.steps(host).iter().all(|(outlook, ..)| *outlook == Works)
+            && !self.steps(host).iter().any(|(outlook, ..)| matches!(outlook, Fails(_)))
     }
 
     /// The report for people, with escape sequences for `anstream`.
@@ -347,6 +364,7 @@ impl DryRun<'_> {
         const BOLD: &str = "\x1b[1m";
         const RED: &str = "\x1b[1;31m";
         const GREEN: &str = "\x1b[32m";
+        const YELLOW: &str = "\x1b[33m";
         const RESET: &str = "\x1b[0m";
         writeln!(out, "{BOLD}settings{RESET}")?;
         let settings = self.effective();
@@ -362,7 +380,7 @@ impl DryRun<'_> {
         };
         let steps = self.steps(host);
         let enter = plan.enter();
-        let mut failing = 0;
+        let (mut failing, mut is_known) = (0, true);
         for (index, (outlook, text, origin)) in steps.iter().enumerate() {
             if index == 0 {
                 writeln!(out, "\n{BOLD}on the host{RESET}")?;
@@ -375,6 +393,10 @@ impl DryRun<'_> {
                     failing += 1;
                     ("FAIL", RED, format!("  {RED}{reason}{RESET}"))
                 }
+                Unknown(reason) => {
+                    is_known = false;
+                    ("?   ", YELLOW, format!("  {YELLOW}{reason}{RESET}"))
+                }
             };
             let text = one_line(text);
             writeln!(
@@ -383,13 +405,16 @@ impl DryRun<'_> {
                 index + 1
             )?;
         }
-        match failing {
-            0 => writeln!(out, "\n{} steps; the jail `{}` would start", steps.len(), plan.name),
+        let (count, name) = (steps.len(), &plan.name);
+        match (failing, is_known) {
+            (0, true) => writeln!(out, "\n{count} steps; the jail `{name}` would start"),
+            (0, false) => writeln!(
+                out,
+                "\n{count} steps; the jail `{name}` would start, if what is marked ? works"
+            ),
             _ => writeln!(
                 out,
-                "\n{failing} of {} steps would fail; the jail `{}` would not start",
-                steps.len(),
-                plan.name
+                "\n{failing} of {count} steps would fail; the jail `{name}` would not start"
             ),
         }
     }
@@ -408,8 +433,15 @@ impl DryRun<'_> {
                     "side": if index <= enter { "host" } else { "jail" },
                     "step": text,
                     "origin": origin,
-                    "works": outlook == Works,
-                    "reason": match outlook { Works => None, Fails(reason) => Some(reason) },
+                    "works": match outlook {
+                        Works => Some(true),
+                        Fails(_) => Some(false),
+                        Unknown(_) => None,
+                    },
+                    "reason": match outlook {
+                        Works => None,
+                        Fails(reason) | Unknown(reason) => Some(reason),
+                    },
                 })
             })
             .collect();

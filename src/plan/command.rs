@@ -78,9 +78,6 @@ impl<H: Host> Planner<'_, H> {
     pub(super) fn check_cwd(&mut self, rules: &Rules<'_>) {
         let cwd = &self.unit.process.cwd;
         let path = &cwd.value.0;
-        if self.is_hidden(path) {
-            return;
-        }
         let shown = path.display();
         let (message, label, near) = match self.view.walk(self.host, path) {
             Ok(Walk::Found(found, Kind::Directory)) => {
@@ -95,6 +92,7 @@ impl<H: Host> Planner<'_, H> {
                 }
                 return;
             }
+            _ if self.is_hidden(path) => return self.leave_unknown("process.cwd", path),
             Ok(Walk::Found(..)) => (format!("`{shown}` is not a directory"), "a file", None),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 (format!("`{shown}` leads through a file"), "no such directory", None)
@@ -159,7 +157,9 @@ impl<H: Host> Planner<'_, H> {
                     }
                     return;
                 }
-                _ if self.is_hidden(candidate) => return,
+                _ if self.is_hidden(candidate) => {
+                    return self.leave_unknown("process.command", candidate);
+                }
                 Ok(Walk::Found(_, kind)) => {
                     let message = format!("`{}` cannot be run", candidate.display());
                     let label = format!("it is {}", not_a_program(kind));
@@ -256,7 +256,7 @@ impl<H: Host> Planner<'_, H> {
                 self.check_interpreter(rules, command, &next, (&head, &path, depth));
                 return;
             }
-            _ if self.is_hidden(&path) => return,
+            _ if self.is_hidden(&path) => return self.leave_unknown("process.command", &path),
             Ok(Walk::Found(_, kind)) => Some(not_a_program(kind)),
             Err(error) if view::is_of_process(&error) => Some("in `/proc`"),
             _ => None,

@@ -255,6 +255,22 @@ impl<H: Host> Planner<'_, H> {
         self.unseen.iter().any(|target| path.starts_with(target))
     }
 
+    /// Notes that a key's file lies in such a mount.
+    pub(super) fn leave_unknown(&mut self, key: &'static str, path: &Path) {
+        let under = self.unseen.iter().filter(|target| path.starts_with(target));
+        let Some(target) = under.max_by_key(|target| target.as_os_str().len()) else { return };
+        let when = match &self.unit.root.kind {
+            _ if target != Path::new("/") => {
+                format!("known when {} is mounted", target.display())
+            }
+            Some(Setting { value: RootKind::Image(_), .. }) => {
+                "known when the image is mounted".to_owned()
+            }
+            _ => AFTER_UNPACKING.to_owned(),
+        };
+        self.unknown.push((key, when));
+    }
+
     /// Whether the jail's files cannot be looked into while planning.
     pub(super) fn is_unseen(&self) -> bool {
         match &self.unit.root.kind {
@@ -269,6 +285,9 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 }
+
+/// When what an archive or image has is known.
+pub(super) const AFTER_UNPACKING: &str = "known when the root is unpacked";
 
 /// A disk image that a stack is laid over.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -93,6 +93,9 @@ pub struct Planning {
     pub from_image: Vec<(&'static str, String)>,
     /// Ids that the unit does not name; for reports alone.
     pub ids: Vec<FoundIds>,
+    /// Keys whose files cannot be looked for yet, and what has to be done first;
+    /// for reports alone.
+    pub unknown: Vec<(&'static str, String)>,
 }
 
 /// How much planning looks at.
@@ -142,9 +145,15 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         planner.check_host_nodes(&steps);
         planner.check_streams(&steps);
         planner.check_namespaces(&steps);
-        if planner.view.holder(std::path::Path::new("/")).is_some() && !planner.is_unseen() {
+        let is_unseen = planner.is_unseen();
+        if is_unseen {
+            planner.unseen.push("/".into());
+        }
+        if is_unseen || planner.view.holder(std::path::Path::new("/")).is_some() {
             let rules = planner.rules(&steps);
-            planner.check_landlock();
+            if !is_unseen {
+                planner.check_landlock();
+            }
             planner.check_cwd(&rules);
             planner.check_command(&rules);
         }
@@ -166,7 +175,14 @@ pub fn plan<H: Host>(unit: &Unit, host: &H, care: Care) -> Planning {
         Care::Launch => Vec::new(),
         Care::Everything => image::settings(unit),
     };
-    Planning { plan, diagnostics, left_out: planner.left_out, from_image, ids: planner.ids }
+    Planning {
+        plan,
+        diagnostics,
+        left_out: planner.left_out,
+        from_image,
+        ids: planner.ids,
+        unknown: planner.unknown,
+    }
 }
 
 struct Planner<'a, H> {
@@ -209,6 +225,8 @@ struct Planner<'a, H> {
     kernel_mounts: Vec<(&'static str, PathBuf)>,
     /// Mounts that cannot be looked into before they are there.
     unseen: Vec<PathBuf>,
+    /// Keys whose files lie there, and what has to be done first.
+    unknown: Vec<(&'static str, String)>,
     view: View,
     expected: Vec<ExpectedMount>,
     /// Those of them that cannot be bound again, by index, with the keys that
@@ -259,6 +277,7 @@ impl<'a, H: Host> Planner<'a, H> {
             created: Vec::new(),
             kernel_mounts: Vec::new(),
             unseen: Vec::new(),
+            unknown: Vec::new(),
             view: View::new(match private_user {
                 true => Marks::User,
                 false => Marks::Trusted,

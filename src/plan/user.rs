@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Planner;
 use super::files::{PasswdLine, TOO_LARGE};
+use super::image::AFTER_UNPACKING;
 use super::root::Tree;
 use crate::diagnostic::Diagnostic;
 use crate::host::Host;
@@ -53,6 +54,7 @@ impl<H: Host> Planner<'_, H> {
     fn waits_for_image(&mut self, what: &str, name: &str, span: Option<Span>) -> bool {
         let waits = self.packed.as_ref().is_some_and(|packed| packed.stored.is_none());
         if waits {
+            self.unknown.push(("process.user", AFTER_UNPACKING.to_owned()));
             let root = self.unit.root.kind.as_ref().and_then(|kind| kind.span);
             let message =
                 format!("the {what} `{name}` is looked up when the image has been unpacked");

@@ -179,6 +179,49 @@ fn an_archive_that_is_none_is_told_before() {
 }
 
 #[test]
+fn what_nobody_can_look_into_yet_is_not_called_fine() {
+    let bench = Bench::new("[process]\ncommand = [\"/probe\", \"true\"]\n");
+    let tar = bench.directory.path().join("root.tar");
+    let pack = ["-C", bench.root.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."];
+    let run = finish(command(Caller::Root, Path::new("tar"), &pack).spawn().unwrap());
+    assert_eq!(run.status, 0, "{run:?}");
+    let kind = format!("root={{ tmpfs = \"16M\", populate = [{tar:?}] }}");
+    let as_root = ["--set", "root=", "--set", &kind];
+    let bound = format!("mounts=[{{ bind = {:?}, target = \"/opt\" }}]", bench.root);
+    let unknown = "  known when the root is unpacked  ";
+    for (further, marked, status) in [
+        (&[][..], &["execute /probe true"][..], 0),
+        (&["--set", "process.command=[\"/nowhere\"]"], &["execute /nowhere"], 127),
+        (&["--set", "process.cwd=/nowhere"], &["go to /nowhere", "execute /probe true"], 125),
+        // What is bound over it is seen.
+        (&["--set", &bound, "--set", "process.command=[\"/opt/probe\", \"true\"]"], &[], 0),
+    ] {
+        for caller in CALLERS {
+            let arguments = [&as_root, further].concat();
+            let dry = bench.dry_run(caller, &arguments);
+            let end = match marked {
+                [] => "would start\n",
+                _ => "would start, if what is marked ? works\n",
+            };
+            assert_eq!(dry.status, 0, "{dry:?}");
+            assert!(dry.stdout.ends_with(end), "{further:?} {dry:?}");
+            let lines: Vec<_> = dry.stdout.lines().filter(|line| line.contains("  ?   ")).collect();
+            assert_eq!(lines.len(), marked.len(), "{further:?} {dry:?}");
+            for (line, step) in lines.iter().zip(marked) {
+                assert!(line.contains(&format!("{step}{unknown}")), "{line}");
+            }
+            let report = bench.dry_run(caller, &[&arguments[..], &["--json"]].concat()).json();
+            let steps = report["steps"].as_array().unwrap();
+            let nulls = steps.iter().filter(|step| step["works"].is_null()).count();
+            assert_eq!((nulls, &report["works"]), (marked.len(), &true.into()), "{report}");
+            let up = bench.up(caller, &arguments);
+            assert_eq!(up.status, status, "{further:?} {up:?}");
+        }
+    }
+    bench.assert_nothing_left();
+}
+
+#[test]
 fn a_content_file_that_is_hidden_is_hidden_as_a_file() {
     let text = "[process]\ncommand = [\"/probe\", \"true\"]\n[[mounts]]\ncontent = \"a\"\ntarget = \"/tmp/x\"\n[[mounts]]\nmask = true\ntarget = \"/tmp/x\"\n";
     assert_told(Caller::Root, "", text, |_| (), "");
