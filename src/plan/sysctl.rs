@@ -7,11 +7,11 @@ use std::path::Path;
 use super::step::Step;
 use super::{Origin, Planner, unspan};
 use crate::diagnostic::Diagnostic;
-use crate::host::Host;
+use crate::host::{Host, kernel_version};
 use crate::unit::decode::nearest;
 use crate::unit::namespaces::Mode;
 use crate::unit::process::{Keyring, Network};
-use crate::unit::sysctl::Owner;
+use crate::unit::sysctl::{Owner, Sysctl};
 
 impl<H: Host> Planner<'_, H> {
     pub(super) fn keyring(&mut self) {
@@ -87,8 +87,8 @@ impl<H: Host> Planner<'_, H> {
         }
     }
 
-    /// Parameters that this kernel does not have: a namespace of the jail's own
-    /// shows none that the host does not show.
+    /// Parameters that this kernel does not have, or does not show to the jail: a
+    /// namespace of the jail's own shows none that the host does not show.
     pub(super) fn check_sysctls(&mut self) {
         let unit = self.unit;
         let all = Path::new("/proc/sys");
@@ -98,6 +98,7 @@ impl<H: Host> Planner<'_, H> {
         for sysctl in unit.security.sysctl.iter().filter(|sysctl| sysctl.owner().is_some()) {
             let path = all.join(&sysctl.path);
             if !matches!(self.host.look(&path), Err(error) if error.kind() == ErrorKind::NotFound) {
+                self.check_hidden_sysctl(sysctl);
                 continue;
             }
             let name = sysctl.name();
@@ -112,5 +113,20 @@ impl<H: Host> Planner<'_, H> {
                 None => found,
             });
         }
+    }
+
+    fn check_hidden_sysctl(&mut self, sysctl: &Sysctl) {
+        if !self.private_user {
+            return;
+        }
+        let label = match sysctl.hidden_from_user_namespaces() {
+            Some(None) => "shown to networks of the host's root alone".to_owned(),
+            Some(Some(since)) if kernel_version(self.host).is_some_and(|it| it < since) => {
+                format!("Linux {}.{} shows it there", since.0, since.1)
+            }
+            _ => return,
+        };
+        let found = format!("a user namespace has no `{}`", sysctl.name());
+        self.find(Diagnostic::error("E0310", found).at(sysctl.span, label));
     }
 }

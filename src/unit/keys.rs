@@ -734,7 +734,7 @@ pub const KEYS: &[Key] = &[
         "sysctl",
         "{ NAME = value }",
         "{}",
-        "Parameters of the kernel, sysctl(8), that belong to a namespace of the jail's own: `net.*` with a network namespace, but for what is the whole host's, such as `net.core.rmem_max`; `kernel.shm*`, `kernel.msg*`, `kernel.sem` and `fs.mqueue.*` with an ipc namespace; `kernel.hostname` and `kernel.domainname` with a uts namespace; `user.*` with a user namespace. Each is read back: a value that the kernel does not keep fails the launch. Names are written with dots or, where a part holds one, with slashes.",
+        "Parameters of the kernel, sysctl(8), that belong to a namespace of the jail's own: `net.*` with a network namespace, but for what is the whole host's, such as `net.core.rmem_max`; `kernel.shm*`, `kernel.msg*`, `kernel.sem` and `fs.mqueue.*` with an ipc namespace; `kernel.hostname` and `kernel.domainname` with a uts namespace; `user.*` with a user namespace. A network that belongs to a user namespace lacks `net.core.xfrm_*` and most of `net.ipv6.route.*`, and before Linux 6.3 all of `net.core.*`. Each is read back: a value that the kernel does not keep fails the launch. Names are written with dots or, where a part holds one, with slashes.",
     ),
     key(
         "security",

@@ -53,6 +53,18 @@ impl Sysctl {
             _ => None,
         }
     }
+
+    /// Whether a network namespace that belongs to a user namespace lacks it, and
+    /// the version of Linux that shows it there, if one does.
+    pub fn hidden_from_user_namespaces(&self) -> Option<Option<(u32, u32)>> {
+        match self.path.strip_prefix("net/")?.split_once('/')? {
+            ("core", name) if name.starts_with("xfrm_") => Some(None),
+            ("core", _) => Some(Some((6, 3))),
+            ("ipv6", "route/max_size") => None,
+            ("ipv6", name) if name.starts_with("route/") => Some(None),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a parameter below `net` is the whole host's: a network namespace of

@@ -2,8 +2,9 @@
 //! kernel.
 
 use std::fs;
+use std::path::Path;
 
-use crate::support::{Bench, CALLERS, Caller};
+use crate::support::{Bench, CALLERS, Caller, command, finish};
 
 const SYSCTLS: &[(&str, &str)] = &[
     ("net.ipv4.ip_unprivileged_port_start", "0"),
@@ -74,7 +75,8 @@ fn what_is_the_whole_hosts_below_net_is_refused() {
 fn a_value_that_the_kernel_does_not_keep_fails_the_launch() {
     for caller in CALLERS {
         // A number with a zero in front is octal to the kernel.
-        let bench = Bench::new("[security]\nsysctl = { net.core.somaxconn = \"010\" }");
+        let sysctl = "sysctl = { net.ipv4.tcp_max_syn_backlog = \"010\" }";
+        let bench = Bench::new(&format!("[security]\n{sysctl}"));
         let run = bench.probe(caller, &["true"]);
         assert_eq!(run.status, 125, "{run:?}");
         assert!(run.stderr.contains("the kernel holds `8`"), "{run:?}");
@@ -96,6 +98,35 @@ fn a_value_or_name_that_the_kernel_refuses_fails_the_launch() {
             assert!(run.stderr.contains("set the sysctl net/ipv4/"), "{run:?}");
             // What `check` says of it.
             assert_eq!(run.stderr.matches("error[E0310]").count(), found, "{run:?}");
+            bench.assert_nothing_left();
+        }
+    }
+}
+
+#[test]
+fn what_a_user_namespace_is_not_shown_is_told_before() {
+    for (name, value) in [
+        // Linux 6.3 shows it, and an older kernel does not.
+        ("net.core.somaxconn", "99"),
+        ("net.core.xfrm_larval_drop", "0"),
+        ("net.ipv6.route.max_size", "999"),
+        ("net.ipv6.route.gc_timeout", "99"),
+        ("net.ipv4.tcp_max_syn_backlog", "99"),
+    ] {
+        let text = "[process]\ncommand = [\"/probe\", \"true\"]\n[security.sysctl]\n";
+        let bench = Bench::new(&format!("{text}{name} = {value}\n"));
+        let words = ["-Urn", "test", "-e", &file(name)];
+        let shown = finish(command(Caller::User, Path::new("unshare"), &words).spawn().unwrap());
+        let is_there = Path::new(&file(name)).exists();
+        for (caller, shown) in [(Caller::Root, is_there), (Caller::User, shown.status == 0)] {
+            let (dry, up) = (bench.dry_run(caller, &[]), bench.up(caller, &[]));
+            let wanted = if shown { (0, 0) } else { (1, 125) };
+            assert_eq!((dry.status, up.status), wanted, "{name}: {dry:?} {up:?}");
+            let whose = if is_there { "a user namespace" } else { "this kernel" };
+            let told = format!("error[E0310]: {whose} has no `{name}`");
+            for run in [dry, up] {
+                assert_eq!(run.stderr.contains(&told), !shown, "{name}: {run:?}");
+            }
             bench.assert_nothing_left();
         }
     }

@@ -266,6 +266,36 @@ fn a_kernel_without_a_namespace_is_found_before_the_launch() {
 }
 
 #[test]
+fn sysctls_that_a_user_namespace_is_not_shown_are_found_before_the_launch() {
+    let names = ["net.core.somaxconn", "net.core.xfrm_acq_expires", "net.ipv6.route.gc_timeout"];
+    let keys = names.map(|name| format!("{name} = 8\n")).concat();
+    let of = |version: &str, user: &str| {
+        let mut host = Table::version1();
+        host.file("/proc/sys/kernel/osrelease", version);
+        for name in names {
+            host.file(&format!("/proc/sys/{}", name.replace('.', "/")), "");
+        }
+        findings(&host, &format!("{WEB}[namespaces]\nuser = \"{user}\"\n[security.sysctl]\n{keys}"))
+    };
+    assert_data_eq!(of("6.1.0-9-amd64\n", "auto"), str![""]);
+    let always = str![[r#"
+E0310 web.toml:9 a user namespace has no `net.core.xfrm_acq_expires` (shown to networks of the host's root alone)
+E0310 web.toml:10 a user namespace has no `net.ipv6.route.gc_timeout` (shown to networks of the host's root alone)
+
+"#]];
+    assert_data_eq!(of("6.3.1\n", "private"), always);
+    assert_data_eq!(
+        of("6.2.16\n", "private"),
+        str![[r#"
+E0310 web.toml:8 a user namespace has no `net.core.somaxconn` (Linux 6.3 shows it there)
+E0310 web.toml:9 a user namespace has no `net.core.xfrm_acq_expires` (shown to networks of the host's root alone)
+E0310 web.toml:10 a user namespace has no `net.ipv6.route.gc_timeout` (shown to networks of the host's root alone)
+
+"#]]
+    );
+}
+
+#[test]
 fn shared_namespaces_cannot_be_renamed() {
     let mut host = Table::bare();
     host.file("/proc/9/ns/uts", "");
