@@ -519,7 +519,10 @@ fn devices_landlock_and_every_root_go_together_with_mapped_ids() {
     // A closure and the host's tree have what is bound into the other roots.
     let (head, tail) = text.split_once("[[mounts]]").unwrap();
     let own = format!("{head}{}", &tail[tail.find("[idmap]").unwrap()..]);
-    let landlock = "[security.landlock]\nwrite = [\"/tmp\", \"/dev\"]\n";
+    let landlock = format!(
+        "[security.landlock]\n{}write = [\"/tmp\", \"/dev\"]\n",
+        crate::landlock::best_effort()
+    );
     let attempt = "stat -c %u:%g /; echo x >/dev/other-zero && echo device; echo x >/tmp/file && echo tmp; \
                    if (echo x >/mnt/file) 2>/dev/null; then echo written; else echo refused; fi";
     for (unit, root, owner_of_root) in [
@@ -529,7 +532,7 @@ fn devices_landlock_and_every_root_go_together_with_mapped_ids() {
         (&own, "binaries = [\"sh\", \"stat\"]".to_owned(), "0:0"),
         (&own, "host = true".to_owned(), "65534:65534"),
     ] {
-        for (keys, end) in [(landlock, "refused"), ("", "written")] {
+        for (keys, end) in [(&*landlock, "refused"), ("", "written")] {
             fs::write(&bench.unit, unit.replace(&path, &root) + keys).unwrap();
             let run = bench.up(Caller::Root, &["--", "/bin/sh", "-c", attempt]);
             let wanted = format!("{owner_of_root}\ndevice\ntmp\n{end}\n");

@@ -8,7 +8,28 @@ use crate::support::{Bench, CALLERS, Caller, Run};
 /// The probe can be executed and read everywhere it has to be.
 const EXECUTE: &str = "execute = [\"/probe\"]\n";
 
-fn bench(keys: &str) -> Bench {
+/// Versions of the kernel's Landlock: those that have some right, and the newest
+/// that jailrun knows.
+const TRUNCATE: u32 = 3;
+const PORTS: u32 = 4;
+const DEVICES: u32 = 5;
+const SCOPE: u32 = 6;
+
+/// Lets an older kernel leave out what it lacks, and only such a one.
+pub fn best_effort() -> &'static str {
+    let abi = jailrun::sys::landlock_abi().unwrap();
+    if abi < SCOPE { "best-effort = true\n" } else { "" }
+}
+
+/// What comes of an attempt that is refused by a right of this version.
+fn refused(abi: u32, errno: &str, otherwise: &str) -> (String, String) {
+    let is_there = jailrun::sys::landlock_abi().unwrap() >= abi;
+    let restricted = if is_there { errno } else { otherwise };
+    (restricted.to_owned(), otherwise.to_owned())
+}
+
+/// A unit with these keys, where nothing may be left out.
+fn strict(keys: &str) -> Bench {
     let text = format!(
         "[[mounts]]\ntarget = \"/data\"\nbind = \"{{dir}}/data\"\n[security.landlock]\n{keys}"
     );
@@ -25,6 +46,10 @@ fn bench(keys: &str) -> Bench {
     bench
 }
 
+fn bench(keys: &str) -> Bench {
+    strict(&format!("{}{keys}", best_effort()))
+}
+
 fn errno(run: &Run) -> String {
     let json = run.json();
     match json["ok"].as_bool() {
@@ -36,7 +61,7 @@ fn errno(run: &Run) -> String {
 /// Tries in a jail with these keys, and in one that restricts nothing.
 fn both(caller: Caller, keys: &str, attempt: &[&str]) -> (String, String) {
     let restricted = bench(keys).probe(caller, attempt);
-    let control = bench("best-effort = false").probe(caller, attempt);
+    let control = strict("best-effort = false").probe(caller, attempt);
     (errno(&restricted), errno(&control))
 }
 
@@ -57,7 +82,8 @@ fn writing_is_refused_outside_of_what_is_listed() {
 fn truncating_alone_is_writing() {
     for caller in CALLERS {
         let truncate = ["truncate", "/data/file"];
-        assert_eq!(both(caller, "write = [\"/tmp\"]", &truncate), ("EACCES".into(), "ok".into()));
+        let answer = refused(TRUNCATE, "EACCES", "ok");
+        assert_eq!(both(caller, "write = [\"/tmp\"]", &truncate), answer);
         assert_eq!(both(caller, "write = [\"/data\"]", &truncate), ("ok".into(), "ok".into()));
     }
 }
@@ -118,18 +144,16 @@ fn files_move_between_directories_where_writing_is_not_restricted() {
 fn ports_are_refused_but_those_listed() {
     for caller in CALLERS {
         let bind = |port| ["bind-tcp", port];
-        assert_eq!(both(caller, "bind-tcp = []", &bind("4242")), ("EACCES".into(), "ok".into()));
+        let answer = refused(PORTS, "EACCES", "ok");
+        assert_eq!(both(caller, "bind-tcp = []", &bind("4242")), answer);
         assert_eq!(both(caller, "bind-tcp = [4242]", &bind("4242")), ("ok".into(), "ok".into()));
-        assert_eq!(
-            both(caller, "bind-tcp = [4242]", &bind("4243")),
-            ("EACCES".into(), "ok".into())
-        );
+        assert_eq!(both(caller, "bind-tcp = [4242]", &bind("4243")), answer);
         // Nobody listens there: what counts is who refuses.
         let connect = |port| ["connect-tcp", port];
         let nobody = "ECONNREFUSED".to_owned();
         assert_eq!(
             both(caller, "connect-tcp = [80]", &connect("4242")),
-            ("EACCES".into(), nobody.clone())
+            refused(PORTS, "EACCES", &nobody)
         );
         assert_eq!(
             both(caller, "connect-tcp = [4242]", &connect("4242")),
@@ -147,7 +171,8 @@ fn signals_and_abstract_sockets_stay_within_their_scope() {
     for caller in CALLERS {
         // The init is outside of the domain, and takes signals.
         let signal = ["signal-other", "1"];
-        assert_eq!(both(caller, "scope = [\"signal\"]", &signal).0, "EPERM");
+        let (restricted, control) = both(caller, "scope = [\"signal\"]", &signal);
+        assert_eq!(restricted, refused(SCOPE, "EPERM", &control).0);
         let other = "scope = [\"abstract-unix-socket\"]";
         if caller == Caller::User {
             assert_eq!(both(caller, other, &signal), ("ok".into(), "ok".into()));
@@ -157,9 +182,36 @@ fn signals_and_abstract_sockets_stay_within_their_scope() {
         let restricted = shared_network("scope = [\"abstract-unix-socket\"]");
         let control = shared_network("scope = [\"signal\"]");
         let attempt = ["connect-abstract", name.as_str()];
-        assert_eq!(errno(&restricted.probe(caller, &attempt)), "EPERM");
-        assert_eq!(errno(&control.probe(caller, &attempt)), "ok");
+        let seen = [&restricted, &control].map(|bench| errno(&bench.probe(caller, &attempt)));
+        assert_eq!(<(_, _)>::from(seen), refused(SCOPE, "EPERM", "ok"));
         drop(listener);
+    }
+}
+
+#[test]
+fn what_the_kernel_lacks_fails_the_launch_or_is_left_out() {
+    let abi = jailrun::sys::landlock_abi().unwrap();
+    for (keys, since) in [
+        ("execute = [\"/probe\"]\n", 2),
+        ("read = [\"/probe\"]\n", 2),
+        ("write = []\n", DEVICES),
+        ("bind-tcp = []\n", PORTS),
+        ("connect-tcp = [80]\n", PORTS),
+        ("scope = [\"signal\"]\n", SCOPE),
+    ] {
+        for caller in CALLERS {
+            let status = if abi < since { 125 } else { 0 };
+            let bench = strict(keys);
+            let run = bench.probe(caller, &["true"]);
+            assert_eq!(run.status, status, "{keys}: {run:?}");
+            assert_eq!(run.stderr.contains("error[E0310]"), abi < since, "{keys}: {run:?}");
+            bench.assert_nothing_left();
+            let bench = strict(&format!("best-effort = true\n{keys}"));
+            let words = ["up", bench.unit.to_str().unwrap(), "--", "/probe", "true"];
+            let run = crate::support::run(caller, &words);
+            assert_eq!(run.status, 0, "{keys}: {run:?}");
+            assert_eq!(run.stderr.contains("warning[W0011]"), abi < since, "{keys}: {run:?}");
+        }
     }
 }
 
