@@ -612,6 +612,11 @@ fn portable(text: &str, bench: &Bench, caller: Caller) -> String {
         .replace(&bench.name, "[NAME]")
         .replace(state, "[STATE]");
     for line in text.lines() {
+        // A process is born in a control group of version 2, with its namespaces.
+        let born = line.split_once("; in the control group ");
+        let born =
+            born.and_then(|(head, tail)| Some(format!("{head}  {}", tail.split_once("  ")?.1)));
+        let line = born.as_deref().unwrap_or(line);
         // What is hidden depends on what this kernel has in /proc and /sys;
         // where the default limit goes, on its control groups.
         if [
