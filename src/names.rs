@@ -144,6 +144,8 @@ pub const CAP_DAC_OVERRIDE: u64 = bits(&[1]);
 pub const CAP_DAC_READ_SEARCH: u64 = bits(&[2]);
 /// `CAP_KILL`.
 pub const CAP_KILL: u64 = bits(&[5]);
+/// `CAP_SETUID`.
+pub const CAP_SETUID: u64 = bits(&[7]);
 /// `CAP_SYS_CHROOT`.
 pub const CAP_SYS_CHROOT: u64 = bits(&[18]);
 /// `CAP_SYS_PTRACE`.

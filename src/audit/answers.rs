@@ -119,6 +119,9 @@ fn root_outside(facts: &Facts, found: &[Finding]) -> (Verdict, String) {
         return (Yes, format!("it {}", finding.what));
     }
     match facts.outside() {
+        0 if facts.ids.0 != 0 => {
+            (Partly, "CAP_SETUID makes it uid 0 of the host, kept in by its walls alone".to_owned())
+        }
         0 => {
             (Partly, "it already runs as uid 0 of the host, kept in by its walls alone".to_owned())
         }
@@ -131,8 +134,7 @@ fn root_outside(facts: &Facts, found: &[Finding]) -> (Verdict, String) {
 
 fn root_inside(facts: &Facts) -> (Verdict, String) {
     let (uid, ..) = facts.ids;
-    // CAP_SETUID.
-    let may_set = facts.bounding & (1 << 7) != 0;
+    let may_set = facts.bounding & names::CAP_SETUID != 0;
     match uid {
         0 if facts.bounding == 0 => {
             (Yes, "it is uid 0 from the start, without any capability".to_owned())

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::host::Host;
+use crate::names;
 use crate::plan::Plan;
 use crate::plan::danger::{self, Reason};
 use crate::plan::step::{DeviceNumber, Landlock};
@@ -513,9 +514,19 @@ impl Facts {
         self.own.contains(&namespace)
     }
 
-    /// The user outside, as whom files are opened and processes signalled.
+    /// The user outside, as whom files are opened and processes signalled: the
+    /// mightiest that it can become.
     pub fn outside(&self) -> u32 {
-        self.map.as_ref().map_or(self.ids.0, |map| map.uid_outside(self.ids.0).unwrap_or(NOBODY))
+        let outside = |uid| match &self.map {
+            Some(map) => map.uid_outside(uid),
+            None => Some(uid),
+        };
+        // Whoever may become another user counts as root where root can be had.
+        let may_set = self.bounding & names::CAP_SETUID != 0;
+        match may_set && outside(0) == Some(0) {
+            true => 0,
+            false => outside(self.ids.0).unwrap_or(NOBODY),
+        }
     }
 
     /// Capabilities that count on the host.

@@ -248,9 +248,12 @@ impl Findings<'_> {
             }
         }
         if facts.outside() == 0 {
-            let inside = if facts.map.is_some() { "its root" } else { "it" };
-            let what =
-                format!("is the host's root should it get out, for {inside} is uid 0 outside");
+            let why = match (facts.ids.0, &facts.map) {
+                (0, None) => "it is uid 0 outside",
+                (0, Some(_)) => "its root is uid 0 outside",
+                _ => "CAP_SETUID makes it uid 0 outside",
+            };
+            let what = format!("is the host's root should it get out, for {why}");
             self.add(&weights::ROOT_OUTSIDE, what, "idmap.mode", "\"auto\"", facts.ids_origin);
         }
         if !facts.no_new_privileges {
@@ -575,8 +578,8 @@ impl Findings<'_> {
         if !settings.is_empty() {
             let what = format!("finds the kernel's settings writable: {}", some_of(&settings));
             // The files are root's.
-            let weight = match (facts.outside(), &facts.map) {
-                (0, None) => &weights::KERNEL_SETTINGS,
+            let weight = match facts.outside() {
+                0 => &weights::KERNEL_SETTINGS,
                 _ => &weights::KERNEL_RECORDS,
             };
             self.add(weight, what, "security.read-only-paths", "[\"@default\"]", None);

@@ -370,3 +370,25 @@ fn every_weight_is_printed_with_its_reason() {
     let json = audit(Caller::User, "/", &["--weights", "--json"]).json();
     assert_eq!(json.as_array().unwrap().len(), weights::ALL.len());
 }
+
+#[test]
+fn whoever_can_become_root_of_the_host_is_judged_as_root() {
+    let bench = Bench::with_root(CLOSED, "");
+    let question = "can it become root on the host?";
+    let uid = "process.user=1000";
+    let set = "security.capabilities=[\"CAP_SETUID\"]";
+    let of = |set: &[&str]| report(Caller::Root, "/root", &bench.unit, set);
+    let without = of(&[uid]);
+    assert_eq!(answer(&without, question), "no", "{without}");
+    assert_eq!(answer(&of(&[uid, set]), question), "in part");
+    // In a user namespace root is another, unless the map says otherwise.
+    assert_eq!(answer(&of(&[uid, set, "idmap.mode=auto"]), question), "no");
+    assert_eq!(answer(&of(&[uid, set, "idmap.mode=identity"]), question), "in part");
+    // The files of /proc/sys ask who it is, not what it may.
+    let open = ["process.user=0", "security.read-only-paths=[]"];
+    let settings = "can it change devices or kernel settings?";
+    for (map, expected) in [("idmap.mode=identity", "yes"), ("idmap.mode=auto", "no")] {
+        let found = of(&[&open[..], &[map]].concat());
+        assert_eq!(answer(&found, settings), expected, "{found}");
+    }
+}
