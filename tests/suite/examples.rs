@@ -167,7 +167,13 @@ fn every_unit_is_without_an_error_and_would_start() {
         assert!(!check.stderr.contains("error"), "{unit}: {check:?}");
         let dry_run = support::run(Caller::Root, &["up", "--dry-run", &path]);
         assert_eq!(dry_run.status, 0, "{unit}: {dry_run:?}");
-        assert!(last_line(&dry_run.stdout).ends_with(" would start"), "{unit}: {dry_run:?}");
+        // What is in an image is not known before it is unpacked.
+        let last = last_line(&dry_run.stdout);
+        let known = match unit.as_str() {
+            "image.toml" => last.trim_end_matches(", if what is marked ? works"),
+            _ => last,
+        };
+        assert!(known.ends_with(" would start"), "{unit}: {dry_run:?}");
     }
 }
 
