@@ -134,7 +134,7 @@ fn root_outside(facts: &Facts, found: &[Finding]) -> (Verdict, String) {
 
 fn root_inside(facts: &Facts) -> (Verdict, String) {
     let (uid, ..) = facts.ids;
-    let may_set = facts.bounding & names::CAP_SETUID != 0;
+    let may_set = facts.has_effective(names::CAP_SETUID);
     match uid {
         0 if facts.bounding == 0 => {
             (Yes, "it is uid 0 from the start, without any capability".to_owned())

@@ -110,6 +110,8 @@ pub struct Facts {
     pub bounding: u64,
     /// Capabilities of the command.
     pub permitted: u64,
+    /// Those that a command of another user than root keeps.
+    pub ambient: u64,
     /// Why these.
     pub capabilities_origin: Option<Origin>,
     /// Whether an execve cannot gain privileges.
@@ -195,6 +197,7 @@ impl Facts {
             ids_origin: None,
             bounding: crate::names::ALL_CAPABILITIES,
             permitted: crate::names::ALL_CAPABILITIES,
+            ambient: 0,
             capabilities_origin: None,
             no_new_privileges: false,
             chroot: None,
@@ -450,7 +453,10 @@ impl Facts {
                 self.ids = (*uid, *gid, groups.clone().unwrap_or_default());
                 self.ids_origin = Some(origin);
             }
-            Step::SetCapabilities { permitted, ambient: _ } => self.permitted = *permitted,
+            Step::SetCapabilities { permitted, ambient } => {
+                self.permitted = *permitted;
+                self.ambient = *ambient;
+            }
             Step::ChangeDirectory { .. } => {}
             Step::Landlock(landlock) => self.landlock = Some(landlock.clone()),
             Step::NoNewPrivileges => self.no_new_privileges = true,
@@ -522,11 +528,21 @@ impl Facts {
             None => Some(uid),
         };
         // Whoever may become another user counts as root where root can be had.
-        let may_set = self.bounding & names::CAP_SETUID != 0;
+        let may_set = self.has_effective(names::CAP_SETUID);
         match may_set && outside(0) == Some(0) {
             true => 0,
             false => outside(self.ids.0).unwrap_or(NOBODY),
         }
+    }
+
+    /// Whether its command can come to use a capability: another user than root
+    /// keeps at execve what is ambient, and gets others by files alone.
+    pub fn has_effective(&self, capability: u64) -> bool {
+        let reachable = match self.ids.0 != 0 && self.no_new_privileges {
+            true => self.ambient,
+            false => self.bounding,
+        };
+        reachable & capability != 0
     }
 
     /// Capabilities that count on the host.
